@@ -1,0 +1,257 @@
+"""What an inventory says, as frozen values. Nothing here reads a file or talks to a host.
+
+Sizes are bytes, times are seconds, CPU is in cores; the inventory's ``512M``, ``30s`` and ``0.5`` are
+parsed on the way in (:mod:`longshore.values`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from longshore.errors import Where
+
+Level = Literal["role", "all", "group", "host", "command line"]
+"""The five levels of precedence, weakest first."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a value came from. ``name`` is the role, group or host that it was said for."""
+
+    level: Level
+    name: str
+    where: Where
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable as one host sees it: the winner first, then what it overrode."""
+
+    name: str
+    value: Any
+    source: Source
+    overrode: tuple[tuple[Any, Source], ...] = ()
+
+
+@dataclass(frozen=True)
+class SshSettings:
+    """How a host is reached. ``None`` means: as ``~/.ssh/config`` or OpenSSH's default says."""
+
+    address: str
+    user: str | None = None
+    port: int | None = None
+    identity_file: str | None = None
+    connection: Literal["ssh", "local"] = "ssh"
+    python: str = "python3"
+    become: bool = False
+    become_user: str = "root"
+    common_args: str = ""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: its name in the inventory, how it is reached, its groups (nearest first), its variables."""
+
+    name: str
+    ssh: SshSettings
+    groups: tuple[str, ...]
+    vars: Mapping[str, Variable]
+    where: Where
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group: its hosts (own and its children's, in the inventory's order) and its direct children."""
+
+    name: str
+    hosts: tuple[str, ...]
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EnvValue:
+    """One variable of an app's ``.env``. ``secret`` values are masked wherever they would be shown."""
+
+    value: str
+    source: Source
+    secret: bool = False
+
+    def __repr__(self) -> str:  # a traceback or an assertion must not show a secret
+        return f"EnvValue({'***' if self.secret else repr(self.value)})"
+
+
+@dataclass(frozen=True)
+class Logging:
+    """Where a service's output goes. A service without rotation doesn't exist."""
+
+    driver: str = "json-file"
+    max_size: int = 10 * 1000 * 1000
+    max_file: int = 3
+    compress: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Health:
+    """A container's health check. Exactly one of ``http``, ``tcp``, ``command``, ``none`` is given,
+    or none of them, which keeps the image's or compose file's own test and changes only the times.
+
+    ``http`` is ``PORT/PATH`` or a URL on 127.0.0.1; ``tcp`` a port; ``command`` a shell command or a list.
+    """
+
+    http: str | None = None
+    tcp: int | None = None
+    command: str | tuple[str, ...] | None = None
+    none: bool = False
+    interval: float | None = None
+    timeout: float | None = None
+    start_period: float | None = None
+    retries: int | None = None
+
+
+@dataclass(frozen=True)
+class ServicePolicy:
+    """What the inventory lays over one service of the compose file. ``None``: as the file has it."""
+
+    image: str | None = None
+    hosts: str | None = None
+    """A host pattern: which of the app's hosts run this service. ``None``: all of them."""
+    cpus: float | None = None
+    memory: int | None = None
+    pids: int | None = None
+    reserve_cpus: float | None = None
+    reserve_memory: int | None = None
+    restart: str | None = None
+    logging: Logging | None = None
+    volumes: tuple[str, ...] = ()
+    ports: tuple[str, ...] | None = None
+    health: Health | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    replicas: int | None = None
+    platform: str | None = None
+    stop_grace: float | None = None
+
+
+@dataclass(frozen=True)
+class Migrate:
+    """How an app's schema is brought up to date: ``command`` in a one-off container of ``service``."""
+
+    service: str
+    command: tuple[str, ...]
+    history: tuple[str, ...] = ()
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class SmokeCheck:
+    """One check from the controller. ``url`` or ``tcp`` (``host:port``) is given, never both."""
+
+    name: str
+    url: str | None = None
+    tcp: str | None = None
+    status: int = 200
+    contains: str | None = None
+    json: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 10.0
+    retries: int = 5
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database that the daily commands know how to talk to."""
+
+    name: str
+    kind: Literal["postgres", "mysql", "redis"]
+    service: str
+    user: str | None = None
+    database: str | None = None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry by its host name. ``mirror`` is asked instead, when given (as Docker's own setting)."""
+
+    name: str
+    insecure: bool = False
+    mirror: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Registry({self.name!r})"
+
+
+MountRule = Literal["ship", "state", "drop"]
+
+
+@dataclass(frozen=True)
+class App:
+    """An application as one host sees it: the settings after all five levels."""
+
+    name: str
+    hosts: str
+    """The host pattern of the app; its resolved hosts are ``Environment.hosts_of(app)``."""
+    compose: tuple[Path, ...]
+    """Absolute paths; ``*.j2`` is a template, everything else is deployed as it is."""
+    project: str
+    profiles: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Extra files of the bundle: path in the bundle to absolute source path (``*.j2`` is a template)."""
+    mounts: Mapping[str, MountRule] = field(default_factory=dict)
+    services: Mapping[str, ServicePolicy] = field(default_factory=dict)
+    defaults: ServicePolicy = field(default_factory=ServicePolicy)
+    """Policy for every service that doesn't say otherwise."""
+    migrate: Migrate | None = None
+    smoke: tuple[SmokeCheck, ...] = ()
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    url: str | None = None
+    keep: int = 5
+    health_timeout: float = 120.0
+    stability: float = 3.0
+    pin: Literal["always", "when-possible", "never"] = "when-possible"
+    where: Where = field(default_factory=lambda: Where(""))
+
+
+@dataclass(frozen=True)
+class Target:
+    """One app on one host: everything that rendering its bundle needs."""
+
+    environment: str
+    root: Path
+    app: App
+    host: Host
+    env: Mapping[str, EnvValue]
+    vars: Mapping[str, Any]
+    """The host's variables with templates resolved, and Ansible's ``inventory_hostname``,
+    ``groups`` and ``hostvars``, for Jinja2."""
+    placed: Mapping[str, tuple[str, ...]]
+    """For services with a ``hosts`` pattern: the names of the hosts that run it."""
+    state_dir: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A whole inventory, checked. ``hosts`` and ``groups`` are in the inventory's order."""
+
+    name: str
+    root: Path
+    hosts: Mapping[str, Host]
+    groups: Mapping[str, Group]
+    apps: Mapping[str, tuple[str, ...]]
+    """App name to the names of its hosts."""
+    targets: Mapping[tuple[str, str], Target]
+    """(app, host) to target."""
+    registries: Mapping[str, Registry]
+    parallel: int = 20
+    connect_timeout: float = 10.0
+    state_dir: str = "/var/lib/longshore"
+    files: tuple[str, ...] = ()
+    """Every file that was read, relative to ``root``."""
+
+    def hosts_of(self, app: str) -> tuple[str, ...]:
+        """The names of the hosts that run ``app``; raises ``KeyError`` for an unknown one."""
+        return self.apps[app]

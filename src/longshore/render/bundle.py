@@ -1,0 +1,128 @@
+"""What rendering gives: everything that one release of one app is on one host.
+
+A bundle is content. Its id is the hash of that content, so the same input is the same release,
+and a second deploy of it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longshore.errors import Where
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """A file of the bundle.
+
+    ``kind`` is ``release`` for what lives in the release's own folder (compose files, ``.env``), and
+    ``content`` for what containers mount: it is kept under a path made of its own hash, so that an
+    unchanged file has an unchanged path and recreates nothing (compose-spec has no such hash:
+    docker/compose#11900).
+    """
+
+    path: str
+    """Relative, with ``/``. For ``content`` it starts with the hash of its mount."""
+    data: bytes = field(repr=False)
+    mode: int = 0o600
+    kind: Literal["release", "content"] = "release"
+    secret: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the person should know about what was rendered. ``level`` is ``note`` or ``warning``."""
+
+    level: Literal["note", "warning"]
+    message: str
+    where: Where | None = None
+    service: str | None = None
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """What is known of a service before any host is asked."""
+
+    name: str
+    image: str | None
+    """As it will run: with the digest, where it could be pinned."""
+    replicas: int
+    one_shot: bool
+    """It is expected to exit 0 (``restart: no`` and something waits for its completion)."""
+    healthcheck: bool
+    """A health check is defined in compose or policy. The image may bring one, too."""
+    ports: tuple[str, ...] = ()
+    """Published host ports as ``IP:PORT/PROTO``, IP empty for all addresses."""
+    depends_on: tuple[str, ...] = ()
+    platform: str | None = None
+    build: bool = False
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A release of an app for one host."""
+
+    app: str
+    host: str
+    project: str
+    files: tuple[BundleFile, ...]
+    compose_files: tuple[str, ...]
+    """In the order in which Compose gets them (``-f``), relative to the bundle; ours is the last."""
+    project_directory: str
+    """Relative to the bundle: what Compose resolves relative paths against."""
+    profiles: tuple[str, ...]
+    services: Mapping[str, ServiceFacts]
+    """Only those that run on this host."""
+    state_dirs: tuple[str, ...] = ()
+    """Absolute folders on the host that bind mounts expect; made when missing, never emptied."""
+    notes: tuple[Note, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """For the agent: ``keep``, ``health_timeout`` (s), ``stability`` (s)."""
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of everything the host gets."""
+        digest = hashlib.sha256(json.dumps(self.manifest_body(), sort_keys=True).encode())
+        return digest.hexdigest()[:12]
+
+    def manifest_body(self) -> dict[str, Any]:
+        """The manifest without the id. JSON; files are by SHA-256, in the order of their paths."""
+        return {
+            "format": 1,
+            "app": self.app,
+            "project": self.project,
+            "compose_files": list(self.compose_files),
+            "project_directory": self.project_directory,
+            "profiles": list(self.profiles),
+            "services": {
+                name: {
+                    "image": facts.image,
+                    "replicas": facts.replicas,
+                    "one_shot": facts.one_shot,
+                    "healthcheck": facts.healthcheck,
+                    "ports": list(facts.ports),
+                    "depends_on": list(facts.depends_on),
+                    "platform": facts.platform,
+                }
+                for name, facts in sorted(self.services.items())
+            },
+            "state_dirs": sorted(self.state_dirs),
+            "settings": dict(self.settings),
+            "files": {
+                file.path: {
+                    "sha256": hashlib.sha256(file.data).hexdigest(),
+                    "mode": f"{file.mode:04o}",
+                    "kind": file.kind,
+                    "secret": file.secret,
+                }
+                for file in sorted(self.files, key=lambda file: file.path)
+            },
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """``manifest.json`` as the host gets it: the body and the id."""
+        return {"id": self.id, **self.manifest_body()}

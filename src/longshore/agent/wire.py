@@ -1,0 +1,117 @@
+"""What controller and agent say to each other: one session per host and run, over stdin and stdout.
+
+A request is one line of JSON, followed by ``payload`` raw bytes (a tar) when that is not 0::
+
+    {"id": 1, "op": "stage", "args": {...}, "payload": 20480}\\n<20480 bytes>
+
+An answer is one or more lines of JSON with the same ``id``: any number of events, then a result or an
+error. The agent greets first, unasked (``HELLO``), so that a session costs no extra round trip::
+
+    {"type": "hello", "protocol": 1, "agent": "<hash>", "python": "3.11.2"}
+    {"id": 1, "type": "event", "kind": "pull", "image": "...", "done": 1024, "total": 4096}
+    {"id": 1, "type": "result", "value": {...}}
+    {"id": 2, "type": "error", "code": "port-taken", "message": "...", "hint": "...", "detail": {...}}
+
+End of file on stdin means that the controller is gone. The agent then finishes or undoes what it had
+begun; it never stops in the middle of a step.
+"""
+
+from typing import Any, Dict, List, Optional, TypedDict
+
+PROTOCOL = 1
+
+# Ops. Each is documented where the agent answers it.
+FACTS = "facts"
+INSPECT = "inspect"
+LOCK = "lock"
+UNLOCK = "unlock"
+STAGE = "stage"
+MIGRATE = "migrate"
+SWITCH = "switch"
+VERIFY = "verify"
+COMMIT = "commit"
+REVERT = "revert"
+HISTORY = "history"
+PS = "ps"
+STATS = "stats"
+IMAGES = "images"
+RESTART = "restart"
+STOP = "stop"
+DOWN = "down"
+RUN = "run"
+LOGS = "logs"
+CLEANUP = "cleanup"
+DIGEST = "digest"
+
+# Error codes, stable for tests and --json.
+NO_ENGINE = "no-engine"
+OLD_COMPOSE = "old-compose"
+NO_COMPOSE = "no-compose"
+NO_SPACE = "no-space"
+NO_PERMISSION = "no-permission"
+LOCKED = "locked"
+LOCK_LOST = "lock-lost"
+NO_IMAGE = "no-image"
+WRONG_ARCHITECTURE = "wrong-architecture"
+PORT_TAKEN = "port-taken"
+COMPOSE_FAILED = "compose-failed"
+UNHEALTHY = "unhealthy"
+NO_RELEASE = "no-release"
+NO_SERVICE = "no-service"
+NOT_STAGED = "not-staged"
+BAD_REQUEST = "bad-request"
+MIGRATION_FAILED = "migration-failed"
+INTERNAL = "internal"
+
+
+class Container(TypedDict):
+    """A container of the app, as the engine reports it."""
+
+    id: str
+    name: str
+    service: str
+    image: str
+    image_id: str
+    state: str  # created, running, restarting, paused, exited, dead
+    health: str  # healthy, unhealthy, starting, or "" without a health check
+    status: str  # the engine's own words: "Up 3 minutes (healthy)"
+    created: int  # seconds since the epoch
+    ports: List[str]
+    config_hash: str
+    release: str
+    one_off: bool
+
+
+class ReleaseInfo(TypedDict):
+    """A line of an app's history on one host."""
+
+    release: str
+    outcome: str  # committed, reverted, failed
+    at: float  # seconds since the epoch, the host's clock
+    seconds: float
+    by: str
+    run: str
+    git: str
+    why: str
+
+
+class InspectValue(TypedDict):
+    """The answer to ``inspect``."""
+
+    current: Optional[str]
+    previous: Optional[str]
+    releases: List[str]  # kept on the host, newest last
+    good: bool  # current is running as it was committed: same containers, all running and healthy
+    drift: List[str]  # sentences; empty when good
+    containers: List[Container]
+    unfinished: Optional[str]  # the step that a dead controller left, or None
+    lock: Optional[Dict[str, Any]]
+
+
+class Request(TypedDict):
+    """One request line."""
+
+    id: int
+    op: str
+    args: Dict[str, Any]
+    payload: int

@@ -41,7 +41,7 @@ DOWN = "down"
 RUN = "run"
 LOGS = "logs"
 CLEANUP = "cleanup"
-DIGEST = "digest"
+LIMITS = "limits"
 
 # Error codes, stable for tests and --json.
 NO_ENGINE = "no-engine"

@@ -1,0 +1,184 @@
+"""Running Docker Compose on a release's files."""
+
+import json
+import os
+import re
+import subprocess
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from longshore.agent import wire
+from longshore.agent.fail import Refusal
+
+OLDEST = (2, 24, 4)
+"""The first with ``!override`` and ``required: false`` as our policy file needs them (compose-spec)."""
+
+
+def clean_environment() -> Dict[str, str]:
+    """What Compose may see of ours: a variable of the shell would win over ``.env``."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST", "LANG") if name in os.environ}
+    kept.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    kept.setdefault("HOME", "/root")
+    return kept
+
+
+def version() -> Tuple[int, ...]:
+    """The plugin's version. It costs a process: asked when staging, not for each look at a host.
+
+    Raises ``Refusal`` when there is none, or one too old.
+    """
+    try:
+        done = subprocess.run(
+            ["docker", "compose", "version", "--short"],
+            capture_output=True,
+            text=True,
+            env=clean_environment(),
+            timeout=30,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise Refusal(
+            wire.NO_COMPOSE, "there is no `docker` command", "Install it with `invoke bootstrap`."
+        ) from error
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", done.stdout)
+    if done.returncode or not found:
+        raise Refusal(
+            wire.NO_COMPOSE,
+            "Docker has no Compose plugin (`docker compose` is unknown)",
+            "Install it with `invoke bootstrap`, or the package docker-compose-plugin.",
+        )
+    numbers = tuple(int(part) for part in found.groups())
+    if numbers < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise Refusal(
+            wire.OLD_COMPOSE,
+            f"Docker Compose {found.group(0)} is too old; {oldest} or later is needed",
+            "Upgrade it with `invoke bootstrap`.",
+            {"version": found.group(0)},
+        )
+    return numbers
+
+
+class Compose:
+    """Compose for one release: the manifest's files, in the release's folder."""
+
+    def __init__(self, manifest: Dict[str, Any], bundle: str) -> None:
+        directory = os.path.normpath(os.path.join(bundle, manifest["project_directory"]))
+        self.project: str = manifest["project"]
+        self.directory = directory
+        self.base: List[str] = [
+            "docker", "compose", "--ansi", "never",
+            "--project-name", self.project, "--project-directory", directory,
+        ]  # fmt: skip
+        env_file = os.path.join(directory, ".env")
+        if os.path.exists(env_file):
+            self.base += ["--env-file", env_file]
+        for name in manifest["compose_files"]:
+            self.base += ["--file", os.path.join(bundle, name)]
+        pins = os.path.join(os.path.dirname(bundle), "pins.json")
+        if os.path.exists(pins):
+            self.base += ["--file", pins]
+        for profile in manifest["profiles"]:
+            self.base += ["--profile", profile]
+
+    def up(self, on_line: Callable[[str], None], services: Tuple[str, ...] = ()) -> None:
+        """Start or replace what differs, without building or pulling. Raises ``Refusal``."""
+        self._run(
+            ["up", "--detach", "--no-build", "--pull", "never", "--quiet-pull", *services], on_line, "start"
+        )
+
+    def down(self, on_line: Callable[[str], None]) -> None:
+        """Stop and remove the containers and networks. Volumes stay. Raises ``Refusal``."""
+        self._run(["down"], on_line, "remove")
+
+    def one_off(
+        self,
+        service: str,
+        command: List[str],
+        name: str,
+        on_output: Callable[[str], None],
+        timeout: float,
+        with_dependencies: bool,
+    ) -> int:
+        """Run a command in a new container of a service and return its exit code.
+
+        Raises ``Refusal`` when it takes longer than ``timeout`` seconds; the container is removed then.
+        """
+        argv = [*self.base, "run", "--rm", "--no-TTY", "--name", name]
+        if not with_dependencies:
+            argv.append("--no-deps")
+        code, _ = _lines([*argv, service, *command], on_output, timeout)
+        if code is None:
+            subprocess.run(
+                ["docker", "rm", "--force", name], capture_output=True, env=clean_environment(), check=False
+            )
+            raise Refusal(
+                wire.MIGRATION_FAILED,
+                f"`{' '.join(command)}` in {service} took longer than {timeout:g} s and was stopped",
+            )
+        return code
+
+    def _run(self, words: List[str], on_line: Callable[[str], None], what: str) -> None:
+        code, tail = _lines([*self.base, "--progress", "plain", *words], on_line, None)
+        if code == 0:
+            return
+        reason = _reason(tail)
+        if "port is already allocated" in reason or "address already in use" in reason:
+            raise Refusal(
+                wire.PORT_TAKEN, reason, "Stop what uses the port, or publish another one.", {"output": tail}
+            )
+        raise Refusal(wire.COMPOSE_FAILED, f"Compose could not {what} it: {reason}", "", {"output": tail})
+
+
+def _lines(
+    argv: List[str], on_line: Callable[[str], None], timeout: Optional[float]
+) -> Tuple[Optional[int], List[str]]:
+    """Run a command, hand on its lines, and return its code (``None``: out of time) and last 40 lines."""
+    import threading
+
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=clean_environment(),
+        start_new_session=True,  # a hang-up or Ctrl-C of the connection must not stop it halfway
+    )
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(timeout, end) if timeout else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    tail: List[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        text = line.rstrip("\n")
+        tail.append(text)
+        del tail[:-40]
+        on_line(text)
+    code = process.wait()
+    if timer:
+        timer.cancel()
+    return (None if late.is_set() else code), tail
+
+
+def _reason(tail: List[str]) -> str:
+    """The line of Compose's output that says why: its last one that isn't progress."""
+    told = [line.strip() for line in tail if line.strip()]
+    for line in reversed(told):
+        if re.match(
+            r"(?i)(error|failed|dependency failed|service .* (is|has|didn)|no such|validating)", line
+        ):
+            return line
+    return told[-1] if told else "it said nothing"
+
+
+def pins(images: Dict[str, str]) -> str:
+    """A compose file (as JSON, which is YAML) that fixes each service's image."""
+    return json.dumps({"services": {name: {"image": ref} for name, ref in sorted(images.items())}}, indent=1)

@@ -1,0 +1,246 @@
+"""The engine's API over its socket: what the agent needs of it, and no more.
+
+Source of the calls: the Docker Engine API reference, v1.41 (Docker 20.10) and later.
+"""
+
+import base64
+import http.client
+import json
+import os
+import socket
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+from urllib.parse import quote, urlencode
+
+from longshore.agent import wire
+from longshore.agent.fail import Refusal
+
+SOCKET = "/var/run/docker.sock"
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+CONFIG_HASH = "com.docker.compose.config-hash"
+ONE_OFF = "com.docker.compose.oneoff"
+
+
+class EngineError(Exception):
+    """The engine answered with an error. ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def socket_path() -> str:
+    """Where the engine listens: ``DOCKER_HOST`` when it names a socket, else the usual place."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return host[len("unix://") :] if host.startswith("unix://") else SOCKET
+
+
+def _refuse(error: OSError, path: str) -> Refusal:
+    if isinstance(error, PermissionError):
+        return Refusal(
+            wire.NO_PERMISSION,
+            f"the user may not use the Docker engine ({path})",
+            "Add the user to the group docker, or set `ansible_become: true`.",
+        )
+    return Refusal(
+        wire.NO_ENGINE,
+        f"no Docker engine answers at {path} ({error.strerror or error})",
+        "Install it with `invoke bootstrap`, or start it with `systemctl start docker`.",
+    )
+
+
+class Engine:
+    """One kept-alive connection to the engine. Not thread-safe."""
+
+    def __init__(self, path: Optional[str] = None, timeout: float = 60.0) -> None:
+        self.path = path or socket_path()
+        self.timeout = timeout
+        self._kept: Optional[_Connection] = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Optional[Dict[str, str]] = None,
+        body: Any = None,
+        headers: Optional[Dict[str, str]] = None,
+    ) -> Any:
+        """Call the API and return the decoded JSON (``None`` without a body).
+
+        Raises ``EngineError`` for an error status, ``Refusal`` when no engine answers.
+        """
+        response = self._send(self._connection(), method, path, query, body, headers)
+        data = response.read()
+        if response.status >= 400:
+            raise EngineError(response.status, _message(data, response.reason))
+        if not data:
+            return None
+        if "json" in response.headers.get("Content-Type", ""):
+            return json.loads(data)
+        return data
+
+    def stream(
+        self, method: str, path: str, query: Dict[str, str], headers: Optional[Dict[str, str]] = None
+    ) -> Iterator[Dict[str, Any]]:
+        """Call the API and give the JSON values of the answer as they come, on a connection of its own."""
+        connection = _Connection(self.path, timeout=300.0)
+        try:
+            response = self._send(connection, method, path, query, None, headers)
+            if response.status >= 400:
+                raise EngineError(response.status, _message(response.read(), response.reason))
+            for line in response:
+                if line.strip():
+                    yield json.loads(line)
+        finally:
+            connection.close()
+
+    def _connection(self) -> _Connection:
+        if self._kept is None:
+            self._kept = _Connection(self.path, self.timeout)
+        return self._kept
+
+    def _send(
+        self,
+        connection: _Connection,
+        method: str,
+        path: str,
+        query: Optional[Dict[str, str]],
+        body: Any,
+        headers: Optional[Dict[str, str]],
+    ) -> http.client.HTTPResponse:
+        target = path + ("?" + urlencode(query) if query else "")
+        data = None if body is None else json.dumps(body)
+        sent = {"Host": "localhost", **(headers or {})}
+        if data is not None:
+            sent["Content-Type"] = "application/json"
+        # The engine may have closed a connection that was idle, or been restarted: try once afresh.
+        for attempt in (1, 2):
+            try:
+                connection.request(method, target, body=data, headers=sent)
+                return connection.getresponse()
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+                connection.close()
+                if attempt == 2 or method != "GET":
+                    raise _refuse(error, self.path) from error
+            except (FileNotFoundError, ConnectionRefusedError, PermissionError) as error:
+                connection.close()
+                raise _refuse(error, self.path) from error
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                raise Refusal(
+                    wire.NO_ENGINE,
+                    f"the Docker engine did not answer ({error})",
+                    "Look at `journalctl -u docker`.",
+                ) from error
+        raise AssertionError("unreachable")
+
+    # What is asked of it, by name.
+
+    def version(self) -> Dict[str, Any]:
+        answer: Dict[str, Any] = self.request("GET", "/version")
+        return answer
+
+    def info(self) -> Dict[str, Any]:
+        answer: Dict[str, Any] = self.request("GET", "/info")
+        return answer
+
+    def containers(self, project: Optional[str] = None, labels: Tuple[str, ...] = ()) -> List[Dict[str, Any]]:
+        """All containers, stopped ones too, of a compose project and with these labels (``key=value``)."""
+        wanted = list(labels) + ([f"{PROJECT}={project}"] if project else [])
+        query = {"all": "1"}
+        if wanted:
+            query["filters"] = json.dumps({"label": wanted})
+        found: List[Dict[str, Any]] = self.request("GET", "/containers/json", query)
+        return found
+
+    def container(self, ident: str) -> Optional[Dict[str, Any]]:
+        """One container in full, or ``None`` when there is none of that id or name."""
+        return self._or_none(f"/containers/{quote(ident, safe='')}/json")
+
+    def image(self, ref: str) -> Optional[Dict[str, Any]]:
+        """A local image by reference, digest or id, or ``None``."""
+        return self._or_none(f"/images/{quote(ref, safe='/:@')}/json")
+
+    def _or_none(self, path: str) -> Optional[Dict[str, Any]]:
+        try:
+            found: Dict[str, Any] = self.request("GET", path)
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    def images(self) -> List[Dict[str, Any]]:
+        found: List[Dict[str, Any]] = self.request("GET", "/images/json")
+        return found
+
+    def logs(self, ident: str, lines: int) -> str:
+        """The last lines of a container's output, both streams, as text."""
+        query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+        data = self.request("GET", f"/containers/{ident}/logs", query)
+        return _demultiplex(data or b"").decode("utf-8", "replace") if isinstance(data, bytes) else ""
+
+    def stop(self, ident: str, seconds: Optional[int] = None) -> None:
+        """Stop a container; without ``seconds`` its own grace period holds."""
+        self.request(
+            "POST", f"/containers/{ident}/stop", {"t": str(seconds)} if seconds is not None else None
+        )
+
+    def remove(self, ident: str) -> None:
+        """Remove a container, never its named volumes."""
+        try:
+            self.request("DELETE", f"/containers/{ident}", {"force": "1"})
+        except EngineError as error:
+            if error.status not in (404, 409):  # gone, or another one is removing it
+                raise
+
+    def pull(
+        self, ref: str, platform: Optional[str], auth: Optional[Dict[str, str]]
+    ) -> Iterator[Dict[str, Any]]:
+        """Pull an image and give the engine's progress lines. Raises ``EngineError``, also for an error
+        that comes in the stream, after status 200."""
+        query = {"fromImage": ref}
+        if platform:
+            query["platform"] = platform
+        headers = {}
+        if auth:
+            headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
+        for line in self.stream("POST", "/images/create", query, headers):
+            if "error" in line:
+                raise EngineError(500, str(line["error"]))
+            yield line
+
+
+def _message(data: bytes, reason: str) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data.decode("utf-8", "replace").strip() or reason
+
+
+def _demultiplex(data: bytes) -> bytes:
+    """Take the frames' headers out of a log stream (8 bytes: stream, 0, 0, 0, length).
+
+    A container with a terminal has none; then the first byte is not 0, 1 or 2 followed by zeros.
+    """
+    parts = []
+    at = 0
+    while at + 8 <= len(data):
+        if data[at] > 2 or data[at + 1 : at + 4] != b"\0\0\0":
+            return data
+        size = int.from_bytes(data[at + 4 : at + 8], "big")
+        parts.append(data[at + 8 : at + 8 + size])
+        at += 8 + size
+    return b"".join(parts)

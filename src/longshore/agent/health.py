@@ -1,0 +1,174 @@
+"""Whether a release is good on this host: its containers, watched until they are or can't be.
+
+Compose's own ``up --wait`` calls a crash loop healthy and a one-shot that exits 0 a failure, so this
+is decided here, from what the engine reports.
+"""
+
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from longshore.agent import wire
+from longshore.agent.engine import CONFIG_HASH, ONE_OFF, SERVICE, Engine
+from longshore.agent.fail import Refusal
+
+Emit = Callable[..., None]
+_POLL_FIRST, _POLL_LAST = 0.1, 0.5
+_LOG_LINES = 30
+
+
+def describe(raw: Dict[str, Any]) -> Dict[str, Any]:
+    """A container of the engine's list as a ``wire.Container``."""
+    labels = raw.get("Labels") or {}
+    status = raw.get("Status", "")
+    health = ""
+    for word, state in (
+        ("(healthy)", "healthy"),
+        ("(unhealthy)", "unhealthy"),
+        ("(health: starting)", "starting"),
+    ):
+        if word in status:
+            health = state
+    ports = []
+    for port in raw.get("Ports") or []:
+        if port.get("PublicPort"):
+            ports.append(f"{port.get('IP', '')}:{port['PublicPort']}->{port['PrivatePort']}/{port['Type']}")
+    return {
+        "id": raw["Id"],
+        "name": (raw.get("Names") or ["/?"])[0].lstrip("/"),
+        "service": labels.get(SERVICE, ""),
+        "image": raw.get("Image", ""),
+        "image_id": raw.get("ImageID", ""),
+        "state": raw.get("State", ""),
+        "health": health,
+        "status": status,
+        "created": int(raw.get("Created", 0)),
+        "ports": sorted(ports),
+        "config_hash": labels.get(CONFIG_HASH, ""),
+        "release": "",
+        "one_off": labels.get(ONE_OFF, "").lower() == "true",
+    }
+
+
+def containers(engine: Engine, project: str) -> List[Dict[str, Any]]:
+    """The containers of a project, one-off ones left out, in the order of their names."""
+    found = [describe(raw) for raw in engine.containers(project)]
+    return sorted((one for one in found if not one["one_off"]), key=lambda one: str(one["name"]))
+
+
+class Watch:
+    """Waits until every service of a release is good, or one can't be."""
+
+    def __init__(self, engine: Engine, manifest: Dict[str, Any], emit: Emit) -> None:
+        self.engine = engine
+        self.project = manifest["project"]
+        self.services: Dict[str, Dict[str, Any]] = manifest["services"]
+        settings = manifest["settings"]
+        self.timeout = float(settings.get("health_timeout", 120))
+        self.stability = float(settings.get("stability", 3))
+        self.restarts = int(settings.get("restarts", 0))
+        self.emit = emit
+        self._told: Dict[str, str] = {}
+
+    def run(self) -> List[Dict[str, Any]]:
+        """Return the containers when all are good. Raises ``Refusal`` with the failing container's last
+        log lines, exit code and the health check's output."""
+        until = time.monotonic() + self.timeout
+        pause = _POLL_FIRST
+        while True:
+            found = containers(self.engine, self.project)
+            waiting = [
+                name for name, facts in sorted(self.services.items()) if not self._good(name, facts, found)
+            ]
+            if not waiting:
+                return found
+            if time.monotonic() > until:
+                raise self._late(waiting, found)
+            time.sleep(pause)
+            pause = min(pause * 1.3, _POLL_LAST)
+
+    def _good(self, name: str, facts: Dict[str, Any], found: List[Dict[str, Any]]) -> bool:
+        mine = [one for one in found if one["service"] == name]
+        if len(mine) < facts["replicas"]:
+            self._tell(name, "no container yet")
+            return False
+        states = [self._container_good(one, facts) for one in mine]  # each is looked at, and told of
+        return all(states)
+
+    def _container_good(self, one: Dict[str, Any], facts: Dict[str, Any]) -> bool:
+        state, health = one["state"], one["health"]
+        self._tell(one["service"], f"{state}, {health}" if health else state)
+        if facts["one_shot"]:
+            if state == "exited" and self._inspect(one)["State"]["ExitCode"] != 0:
+                raise self._failed(one, "failed")
+            return bool(state == "exited")
+        if state in ("exited", "dead"):
+            raise self._failed(one, "has stopped")
+        if health == "unhealthy":
+            raise self._failed(one, "is unhealthy")
+        if state == "restarting" or (state == "running" and health != "healthy"):
+            full = self._inspect(one)
+            if full["RestartCount"] > self.restarts:
+                raise self._failed(one, "keeps dying")
+            if state == "running" and not health:
+                return _age(full, self.engine) >= self.stability
+            return False
+        return bool(state == "running")
+
+    def _inspect(self, one: Dict[str, Any]) -> Dict[str, Any]:
+        full = self.engine.container(one["id"])
+        if full is None:
+            raise Refusal(wire.UNHEALTHY, f"{one['name']} has gone while it was watched")
+        return full
+
+    def _tell(self, service: str, state: str) -> None:
+        if self._told.get(service) != state:
+            self._told[service] = state
+            self.emit("health", service=service, state=state)
+
+    def _late(self, waiting: List[str], found: List[Dict[str, Any]]) -> Refusal:
+        for one in found:
+            if one["service"] in waiting:
+                return self._failed(one, f"is not healthy after {self.timeout:g} s")
+        return Refusal(wire.UNHEALTHY, f"{waiting[0]} has no container after {self.timeout:g} s")
+
+    def _failed(self, one: Dict[str, Any], how: str) -> Refusal:
+        full = self.engine.container(one["id"])
+        detail = autopsy(self.engine, one, full)
+        words = f"{one['service']} {how}"
+        if full is not None and detail["exit_code"] is not None:
+            words += f": it exited with code {detail['exit_code']}"
+            if detail["out_of_memory"]:
+                words += ", out of memory"
+        elif detail["health_output"]:
+            words += f": its check says {detail['health_output'][-200:]!r}"
+        return Refusal(wire.UNHEALTHY, words, "", detail)
+
+
+def autopsy(engine: Engine, one: Dict[str, Any], full: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """What a person needs to see of a container that failed. Its log can hold secrets of the
+    application's own making; the controller masks the values it knows."""
+    detail: Dict[str, Any] = {
+        "service": one["service"], "container": one["name"], "exit_code": None,
+        "out_of_memory": False, "health_output": "", "log": [],
+    }  # fmt: skip
+    if full is None:
+        return detail
+    state = full["State"]
+    if state["Status"] in ("exited", "dead", "restarting") or full["RestartCount"]:
+        detail["exit_code"] = state["ExitCode"]
+    detail["out_of_memory"] = bool(state.get("OOMKilled"))
+    checks = (state.get("Health") or {}).get("Log") or []
+    if checks:
+        detail["health_output"] = (checks[-1].get("Output") or "").strip()[-1000:]
+    detail["log"] = engine.logs(one["id"], _LOG_LINES).splitlines()[-_LOG_LINES:]
+    return detail
+
+
+def _age(full: Dict[str, Any], engine: Engine) -> float:
+    """Seconds since the container started, by the host's clock."""
+    import calendar
+
+    started = full["State"]["StartedAt"]  # 2026-01-02T03:04:05.678901234Z
+    whole, _, fraction = started.rstrip("Z").partition(".")
+    at = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
+    return time.time() - at

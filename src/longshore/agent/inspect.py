@@ -1,0 +1,79 @@
+"""What an app is on this host, looked at without changing anything."""
+
+from collections import Counter
+from typing import Any, Dict, List, Optional, Tuple
+
+from longshore.agent.engine import Engine
+from longshore.agent.health import containers
+from longshore.agent.journal import Journal
+from longshore.agent.lock import Lock
+from longshore.agent.store import AppStore
+
+
+def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]) -> Dict[str, Any]:
+    """A ``wire.InspectValue``, and ``staged``: the host already has the release ``wanted``."""
+    found = containers(engine, project)
+    current = store.current()
+    if not store.exists():
+        return {
+            "current": None, "previous": None, "releases": [], "staged": False, "good": False,
+            "drift": [], "containers": found, "unfinished": None, "lock": None,
+        }  # fmt: skip
+    kept = store.kept()
+    before = [name for name in kept if name != current]
+    open_switch = Journal(store.root).unfinished()
+    sentences = drift(store.committed(current), found) if current else []
+    return {
+        "current": current,
+        "previous": before[-1] if before else None,
+        "releases": kept,
+        "staged": bool(wanted) and store.has(str(wanted)),
+        "good": current is not None and not sentences and open_switch is None,
+        "drift": sentences,
+        "containers": found,
+        "unfinished": open_switch["to"] if open_switch else None,
+        "lock": Lock(store.root).holder(),
+    }
+
+
+def drift(committed: Optional[Dict[str, Any]], found: List[Dict[str, Any]]) -> List[str]:
+    """How what runs differs from what was committed, in sentences; empty when it doesn't."""
+    if committed is None:
+        return ["what was committed is not known"]
+    sentences = []
+    expected = Counter(_key(one) for one in committed["containers"])
+    have = Counter(_key(one) for one in found)
+    for service in sorted({key[0] for key in expected} | {key[0] for key in have}):
+        want = {key: count for key, count in expected.items() if key[0] == service}
+        got = {key: count for key, count in have.items() if key[0] == service}
+        if want == got:
+            continue
+        wanted, running = sum(want.values()), sum(got.values())
+        if not running:
+            sentences.append(f"{service} has no container")
+        elif not wanted:
+            sentences.append(f"{service} runs but is not part of the release")
+        elif wanted != running:
+            sentences.append(f"{service} has {running} of {wanted} containers")
+        else:
+            sentences.append(f"{service} was changed since the release was committed")
+    for one in found:
+        if (
+            one["state"] == "exited"
+            and one["status"].startswith("Exited (0)")
+            and one["service"] in _shots(committed)
+        ):
+            continue
+        if one["state"] != "running":
+            sentences.append(f"{one['service']} is {one['state']}")
+        elif one["health"] == "unhealthy":
+            sentences.append(f"{one['service']} is unhealthy")
+    return sentences
+
+
+def _key(one: Dict[str, Any]) -> Tuple[str, str, str]:
+    return one["service"], one["config_hash"], one["image_id"]
+
+
+def _shots(committed: Dict[str, Any]) -> List[str]:
+    return list(committed.get("one_shots", []))

@@ -1,0 +1,88 @@
+"""The journal: what the agent is about to do, synced to the disk before it does it.
+
+A line is a JSON object; one that a power cut left half-written is ignored. A switch that has begun and
+has no end (``commit`` or ``reverted``) is unfinished, and the next one who takes the lock undoes it.
+"""
+
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, List, Optional
+
+BEGIN = "switch"
+COMMIT = "commit"
+REVERTED = "reverted"
+
+
+class Lines:
+    """A file of JSON lines that is only ever appended to."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def append(self, value: Dict[str, Any]) -> None:
+        """Write one line and sync it."""
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(handle).st_size
+            line = json.dumps({"at": time.time(), **value}, sort_keys=True).encode() + b"\n"
+            # A line that was cut off must not swallow this one.
+            os.write(handle, line if size == 0 or _ends_whole(self.path) else b"\n" + line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Every whole line, oldest first."""
+        return list(self._read())
+
+    def _read(self) -> Iterator[Dict[str, Any]]:
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        value = json.loads(line)
+                    except ValueError:
+                        continue
+                    if isinstance(value, dict):
+                        yield value
+        except FileNotFoundError:
+            return
+
+
+def _ends_whole(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+class Journal(Lines):
+    """The journal of one app."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(os.path.join(root, "journal.jsonl"))
+
+    def begin(self, origin: Optional[str], to: str, run: str) -> None:
+        self.append({"step": BEGIN, "from": origin, "to": to, "run": run})
+
+    def end(self, step: str, release: Optional[str], run: str) -> None:
+        self.append({"step": step, "release": release, "run": run})
+
+    def unfinished(self) -> Optional[Dict[str, Any]]:
+        """The switch that has begun and not ended, or ``None``."""
+        open_switch: Optional[Dict[str, Any]] = None
+        for line in self._read():
+            step = line.get("step")
+            if step == BEGIN:
+                open_switch = line
+            elif step in (COMMIT, REVERTED):
+                open_switch = None
+        return open_switch
+
+    def compact(self) -> None:
+        """Start afresh once all is finished; the history keeps what people want to know."""
+        try:
+            if os.path.getsize(self.path) > 1 << 20 and self.unfinished() is None:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass

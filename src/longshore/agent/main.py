@@ -1,0 +1,222 @@
+"""The agent's session: requests in, events and results out (:mod:`longshore.agent.wire`)."""
+
+import io
+import json
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import IO, Any, Dict, Optional, Tuple
+
+from longshore.agent import preflight, wire
+from longshore.agent.daily import Daily
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal, from_os_error
+from longshore.agent.inspect import inspect
+from longshore.agent.lock import Lock
+from longshore.agent.stage import stage
+from longshore.agent.store import AppStore
+from longshore.agent.switch import Switch
+
+_DAILY = {
+    wire.PS: Daily.ps,
+    wire.STATS: Daily.stats,
+    wire.IMAGES: Daily.images,
+    wire.RESTART: Daily.restart,
+    wire.STOP: Daily.stop,
+    wire.DOWN: Daily.down,
+    wire.RUN: Daily.run,
+    wire.CLEANUP: Daily.cleanup,
+    wire.HISTORY: Daily.history,
+    wire.LIMITS: Daily.limits,
+}
+_NEEDS_LOCK = {wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.DOWN}
+
+
+class Agent:
+    """One session. Requests are read by a thread of their own, so that the end of the connection is
+    noticed while a step is under way."""
+
+    def __init__(self, state_dir: str, version: str, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self.state_dir = state_dir
+        self.version = version
+        self.stdin = stdin
+        self.stdout = stdout
+        self.engine = Engine()
+        self.locks: Dict[str, Lock] = {}
+        self.run = ""
+        self.begun: Dict[str, Dict[str, Any]] = {}
+        self.answering = 0
+        self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
+
+    # The conversation
+
+    def talk(self) -> int:
+        """Answer requests until the controller hangs up; then undo what it left unfinished."""
+        self.say({"type": "hello", "protocol": wire.PROTOCOL, "agent": self.version,
+                  "python": platform.python_version()})  # fmt: skip
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            received = self.requests.get()
+            if received is None:
+                break
+            self.answer(*received)
+        self._controller_is_gone()
+        return 0
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                line = self.stdin.readline()
+                if not line.endswith(b"\n"):
+                    break
+                request = json.loads(line)
+                payload = self.stdin.read(int(request.get("payload") or 0))
+                self.requests.put((request, payload))
+        except (OSError, ValueError):
+            pass
+        self.requests.put(None)
+
+    def say(self, value: Dict[str, Any]) -> None:
+        """Write a line. A controller that has gone is no reason to stop in the middle of a step."""
+        try:
+            self.stdout.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
+            self.stdout.flush()
+        except (OSError, ValueError):
+            pass
+
+    def emit(self, kind: str, **facts: Any) -> None:
+        """An event of the request that is being answered."""
+        self.say({"id": self.answering, "type": "event", "kind": kind, **facts})
+
+    def answer(self, request: Dict[str, Any], payload: bytes) -> None:
+        self.answering = int(request.get("id", 0))
+        try:
+            value = self.handle(str(request.get("op")), dict(request.get("args") or {}), payload)
+        except Refusal as refusal:
+            self._say_error(refusal)
+        except EngineError as error:
+            self._say_error(Refusal(wire.INTERNAL, f"the Docker engine refused: {error.message}"))
+        except OSError as error:
+            self._say_error(from_os_error(error))
+        except Exception as error:
+            detail = {"traceback": traceback.format_exc()}
+            self._say_error(
+                Refusal(wire.INTERNAL, f"the agent failed: {error!r}", "Please report it.", detail)
+            )
+        else:
+            self.say({"id": self.answering, "type": "result", "value": value})
+
+    def _say_error(self, refusal: Refusal) -> None:
+        self.say(
+            {
+                "id": self.answering, "type": "error", "code": refusal.code, "message": refusal.message,
+                "hint": refusal.hint, "detail": refusal.detail,
+            }
+        )  # fmt: skip
+
+    # The ops
+
+    def handle(self, op: str, args: Dict[str, Any], payload: bytes) -> Any:
+        """Carry out one request and return its value. Raises ``Refusal``."""
+        if op == wire.FACTS:
+            return preflight.facts(self.engine, self.state_dir)
+        if "app" not in args:
+            raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
+        store = AppStore(self.state_dir, args["app"])
+        if op == wire.INSPECT:
+            value = inspect(self.engine, store, args["project"], args.get("release"))
+            return {**value, "facts": preflight.facts(self.engine, self.state_dir)}
+        if op == wire.LOCK:
+            return self.lock(store, args)
+        if op == wire.UNLOCK:
+            self._unlock(store.app)
+            return {}
+        if op in _NEEDS_LOCK and store.app not in self.locks:
+            raise Refusal(wire.LOCK_LOST, f"this run does not have the lock of {store.app}")
+        if op == wire.STAGE:
+            tar = io.BytesIO(payload) if payload else None
+            return stage(self.engine, store, args, tar, self.emit)
+        if op in _DAILY:
+            return _DAILY[op](Daily(self.engine, store, self.emit), args)
+        return self._step(op, Switch(self.engine, store, self.emit, self.run), args)
+
+    def _step(self, op: str, switch: Switch, args: Dict[str, Any]) -> Any:
+        app = switch.store.app
+        if op == wire.VERIFY:
+            return switch.verify(args["release"])
+        if op in (wire.MIGRATE, wire.SWITCH):
+            self.begun[app] = args
+            return switch.migrate(args) if op == wire.MIGRATE else switch.switch(args["release"])
+        if op == wire.COMMIT:
+            value = switch.commit(args["release"], args)
+            self.begun.pop(app, None)
+            return value
+        if op == wire.REVERT:
+            value = switch.revert(args)
+            self.begun.pop(app, None)
+            return value
+        raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
+
+    def lock(self, store: AppStore, args: Dict[str, Any]) -> Dict[str, Any]:
+        """Take the lock, and undo what a run before left unfinished.
+
+        ``expect``: the release that the plan saw as current. Another one means that the host has moved
+        on since, and the plan is void.
+        """
+        store.make()
+        lock = self.locks.get(store.app) or Lock(store.root)
+        owner = {key: args.get(key, "") for key in ("by", "run", "why")}
+        lock.take(owner, float(args.get("wait") or 0))
+        self.locks[store.app] = lock
+        self.run = str(args.get("run", ""))
+        try:
+            switch = Switch(self.engine, store, self.emit, self.run)
+            recovered = switch.revert(
+                {"by": args.get("by", ""), "why": "a run before this one ended in the middle"}
+            )
+            current = store.current()
+            if "expect" in args and args["expect"] != current:
+                raise Refusal(
+                    wire.LOCKED,
+                    f"the host has moved on: {current or 'nothing'} runs, the plan was made for"
+                    f" {args['expect'] or 'nothing'}",
+                    "Run it again.",
+                )
+        except BaseException:
+            self._unlock(store.app)
+            raise
+        return {"current": current, "recovered": recovered["reverted"]}
+
+    def _unlock(self, app: str) -> None:
+        lock = self.locks.pop(app, None)
+        if lock:
+            lock.release()
+
+    def _controller_is_gone(self) -> None:
+        """The connection ended. A switch that was begun and not committed is taken back."""
+        for app, args in list(self.begun.items()):
+            switch = Switch(self.engine, AppStore(self.state_dir, app), self.emit, self.run)
+            try:
+                switch.revert({"by": args.get("by", ""), "why": "the connection to the controller was lost"})
+            except (Refusal, EngineError, OSError):
+                pass  # the journal still says so: the next one who takes the lock tries again
+        for app in list(self.locks):
+            self._unlock(app)
+
+
+def main(state_dir: str, version: str) -> int:
+    """Run one session on this process's stdin and stdout."""
+    os.umask(0o077)
+    for name in ("SIGHUP", "SIGPIPE", "SIGINT"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if os.getpid() != os.getsid(0):
+        try:
+            os.setsid()  # the connection's end must not end us in the middle of a step
+        except PermissionError:
+            pass
+    os.chdir("/")
+    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer).talk()

@@ -1,39 +1,59 @@
 """What an app is on this host, looked at without changing anything."""
 
+import os
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
 from longshore.agent.engine import Engine
 from longshore.agent.health import containers
-from longshore.agent.journal import Journal
+from longshore.agent.journal import Journal, Lines
 from longshore.agent.lock import Lock
 from longshore.agent.store import AppStore
 
 
 def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]) -> Dict[str, Any]:
-    """A ``wire.InspectValue``, and ``staged``: the host already has the release ``wanted``."""
+    """A ``wire.InspectValue``, for a run that wants the release ``wanted`` here, if any."""
     found = containers(engine, project)
     current = store.current()
     if not store.exists():
         return {
-            "current": None, "previous": None, "releases": [], "staged": False, "good": False,
-            "drift": [], "containers": found, "unfinished": None, "lock": None,
+            "current": None, "previous": None, "releases": [], "staged": False, "manifest": None,
+            "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
         }  # fmt: skip
     kept = store.kept()
-    before = [name for name in kept if name != current]
+    history = Lines(os.path.join(store.root, "history.jsonl")).read()
     open_switch = Journal(store.root).unfinished()
     sentences = drift(store.committed(current), found) if current else []
     return {
         "current": current,
-        "previous": before[-1] if before else None,
+        "previous": previous(history, current, kept),
         "releases": kept,
         "staged": bool(wanted) and store.has(str(wanted)),
+        # What is already so need not be sent: the plan asks only when there is a difference to explain.
+        "manifest": store.manifest(current) if current and current != wanted else None,
         "good": current is not None and not sentences and open_switch is None,
         "drift": sentences,
         "containers": found,
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
     }
+
+
+def previous(history: List[Dict[str, Any]], current: Optional[str], kept: List[str]) -> Optional[str]:
+    """The release to go back to: the one before the current one, as in a stack.
+
+    After A, B, C and a way back to B it is A, not C: nobody goes back to what was just left for a reason.
+    """
+    stack: List[str] = []
+    for line in history:
+        release = line.get("release")
+        if line.get("outcome") != "committed" or not isinstance(release, str):
+            continue
+        if release in stack:
+            del stack[stack.index(release) :]
+        stack.append(release)
+    before = [name for name in stack if name != current and name in kept]
+    return before[-1] if before else None
 
 
 def drift(committed: Optional[Dict[str, Any]], found: List[Dict[str, Any]]) -> List[str]:

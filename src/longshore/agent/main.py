@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import IO, Any, Dict, Optional, Tuple
+from typing import IO, Any, Dict, List, Optional, Tuple
 
 from longshore.agent import preflight, wire
 from longshore.agent.daily import Daily
@@ -208,8 +208,9 @@ class Agent:
             self._unlock(app)
 
 
-def main(state_dir: str, version: str) -> int:
-    """Run one session on this process's stdin and stdout."""
+def main(argv: List[str]) -> int:
+    """Run one session on this process's stdin and stdout. ``argv``: the state folder, our own hash."""
+    state_dir, version = argv
     os.umask(0o077)
     for name in ("SIGHUP", "SIGPIPE", "SIGINT"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

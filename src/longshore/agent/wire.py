@@ -106,6 +106,8 @@ class InspectValue(TypedDict):
     containers: List[Container]
     unfinished: Optional[str]  # the step that a dead controller left, or None
     lock: Optional[Dict[str, Any]]
+    staged: bool  # the host already has the release that was asked about
+    manifest: Optional[Dict[str, Any]]  # of the current release, when it is another one
 
 
 class Request(TypedDict):

@@ -1,0 +1,241 @@
+"""Where everything that is shown goes through: one object a run, of one of three kinds.
+
+On a terminal, rows that change in place; elsewhere, plain lines; with ``--json``, JSON lines on standard
+output and nothing else there. Every string is masked on its way out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TextIO
+
+from longshore.console.masks import Masks
+from longshore.errors import AgentError, LongshoreError, Problems
+
+
+class Output(Protocol):
+    """What tasks and rollouts say things to. Safe to call from several threads."""
+
+    masks: Masks
+
+    def say(self, text: str) -> None:
+        """A sentence for a person. Programs don't get it."""
+
+    def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
+        """What a host is doing now. ``facts`` are for programs."""
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """Rows for a person. Programs get :meth:`result`."""
+
+    def result(self, value: Any) -> None:
+        """The run's outcome as JSON, for programs."""
+
+    def error(self, error: LongshoreError) -> None:
+        """What was wrong, where, and what to do; for a failed container its last log lines."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def make_output(*, as_json: bool = False, stream: TextIO | None = None) -> Output:
+    """The kind that fits: JSON when asked, live rows on a terminal, plain lines elsewhere."""
+    out = stream or sys.stdout
+    if as_json:
+        return JsonOutput(out)
+    if out.isatty():
+        return LiveOutput(out)
+    return PlainOutput(out)
+
+
+class _Base:
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.masks = Masks()
+        self._lock = threading.Lock()
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            self.stream.write(self.masks.text(text) + "\n")
+            self.stream.flush()
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+
+class JsonOutput(_Base):
+    """JSON lines: ``{"event": "step" | "result" | "error", …}``."""
+
+    def say(self, text: str) -> None:
+        """People's words are not for programs."""
+
+    def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
+        self._json({"event": "step", "host": host, "state": state, "detail": detail, **facts})
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """Tables are for people."""
+
+    def result(self, value: Any) -> None:
+        self._json({"event": "result", "value": value})
+
+    def error(self, error: LongshoreError) -> None:
+        for one in error.problems if isinstance(error, Problems) else (error,):
+            self._json({"event": "error", **error_json(one)})
+
+    def _json(self, value: Mapping[str, Any]) -> None:
+        # Masked before it is encoded: a quote in a secret would be written as \" and not be found.
+        self._raw(json.dumps(self.masks.value(value), default=str))
+
+    def _raw(self, text: str) -> None:
+        with self._lock:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+
+def error_json(error: LongshoreError) -> dict[str, Any]:
+    """An error's parts: ``message``, ``where``, ``hint``, and an agent's ``code`` and ``detail``."""
+    value: dict[str, Any] = {
+        "message": error.message,
+        "where": str(error.where) if error.where else None,
+        "hint": error.hint,
+    }
+    if isinstance(error, AgentError):
+        value |= {"code": error.code, "detail": error.detail}
+    return value
+
+
+class PlainOutput(_Base):
+    """A line for each thing that happens; no colours, nothing that moves."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._width = 0
+
+    def say(self, text: str) -> None:
+        self._line(text)
+
+    def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
+        self._width = max(self._width, len(host))
+        self._line(f"{host:<{self._width}}  {state}{'  ' + detail if detail else ''}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        widths = [max(len(str(row[at])) for row in [columns, *rows]) for at in range(len(columns))]
+        if title:
+            self._line(title)
+        for row in [columns, *rows]:
+            self._line(
+                "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            )
+
+    def result(self, value: Any) -> None:
+        """Programs ask with ``--json``."""
+
+    def error(self, error: LongshoreError) -> None:
+        for line in error_lines(error):
+            with self._lock:
+                sys.stderr.write(self.masks.text(line) + "\n")
+        sys.stderr.flush()
+
+
+def error_lines(error: LongshoreError) -> list[str]:
+    """An error as lines: the sentence, and under it what a failed container said last."""
+    if isinstance(error, Problems):
+        return [line for one in error.problems for line in error_lines(one)]
+    lines = [f"error: {error}"]
+    if isinstance(error, AgentError):
+        log = error.detail.get("log")
+        if isinstance(log, list) and log:
+            lines.append(
+                f"  the last lines of {error.detail.get('container') or error.detail.get('service')}:"
+            )
+            lines += [f"  | {line}" for line in log]
+        output = error.detail.get("health_output")
+        if output:
+            lines.append(f"  its health check said: {output}")
+    return lines
+
+
+class LiveOutput(PlainOutput):
+    """A row per host that changes in place, and everything else above it. Uses Rich."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False)
+        self._rows: dict[str, tuple[str, str, float]] = {}
+        self._live: Any = None
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._console.print(self.masks.text(text), markup=False, soft_wrap=True)
+
+    def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
+        from rich.live import Live
+
+        with self._lock:
+            started = self._rows[host][2] if host in self._rows else time.monotonic()
+            self._rows[host] = (self.masks.text(state), self.masks.text(detail), started)
+            if self._live is None:
+                self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._render)
+                self._live.start()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+        for row in rows:
+            table.add_row(*(Text(self.masks.text(cell)) for cell in row))
+        with self._lock:
+            self._console.print(table)
+
+    def error(self, error: LongshoreError) -> None:
+        self._stop()
+        super().error(error)
+
+    def close(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+                self._rows.clear()
+
+    def _render(self) -> Any:
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 2))
+        for host, (state, detail, started) in sorted(self._rows.copy().items()):
+            done = state in FINAL
+            mark: Any = Text(FINAL[state][0], style=FINAL[state][1]) if done else Spinner("dots")
+            spent = "" if done else f"{time.monotonic() - started:.0f} s"
+            grid.add_row(
+                mark,
+                Text(host, style="bold"),
+                Text(state),
+                Text(detail, style="dim"),
+                Text(spent, style="dim"),
+            )
+        return grid
+
+
+FINAL: Mapping[str, tuple[str, str]] = {
+    "deployed": ("✓", "green"),
+    "rolled back": ("✓", "green"),
+    "nothing to do": ("✓", "green"),
+    "taken back": ("↩", "yellow"),
+    "failed": ("✗", "red"),
+    "unchanged": ("·", "dim"),
+}
+"""The states in which a host has nothing more to do, and how they are marked."""
+
+Say = Callable[[str], None]

@@ -1,0 +1,102 @@
+"""What a rollout is given, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longshore.errors import LongshoreError
+from longshore.inventory.model import Migrate, SmokeCheck
+from longshore.render.bundle import Bundle
+
+State = Literal["deployed", "nothing to do", "failed", "taken back", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One host going to ``release``. With a ``bundle`` it is brought there first; without one the host
+    has it already (a rollback)."""
+
+    host: str
+    release: str
+    expect: str | None
+    """The release that the plan saw as current; another one there makes the plan void."""
+    services: frozenset[str]
+    bundle: Bundle | None = None
+    staged: bool = False
+    """The host has the bundle already: only images may be missing."""
+    smoke: tuple[SmokeCheck, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Whose run it is, for the lock and the history."""
+
+    run: str
+    by: str
+    git: str = ""
+    why: str = ""
+
+    def args(self) -> dict[str, Any]:
+        return {"run": self.run, "by": self.by, "git": self.git, "why": self.why}
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """How a host came out of it. ``release`` is what it runs now, as far as is known."""
+
+    host: str
+    state: State
+    release: str | None
+    error: LongshoreError | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the fleet came out of it."""
+
+    app: str
+    hosts: tuple[HostReport, ...]
+    seconds: float
+    migrated: bool = False
+    problems: tuple[LongshoreError, ...] = ()
+    """What concerns no single host: a smoke test that failed."""
+
+    @property
+    def ok(self) -> bool:
+        """Every host has what it should."""
+        return not self.problems and all(one.state in ("deployed", "nothing to do") for one in self.hosts)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "app": self.app,
+            "ok": self.ok,
+            "seconds": round(self.seconds, 3),
+            "migrated": self.migrated,
+            "problems": [str(problem) for problem in self.problems],
+            "hosts": {
+                one.host: {
+                    "state": one.state,
+                    "release": one.release,
+                    "error": str(one.error) if one.error else None,
+                }
+                for one in self.hosts
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything a rollout of one app needs."""
+
+    app: str
+    moves: tuple[Move, ...]
+    facts: Facts
+    migrate: Migrate | None = None
+    first: frozenset[str] = frozenset()
+    """Hosts that switch before the migration, because it needs what runs there."""
+    auth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    parallel: int = 20
+    wait: float = 0.0
+    """How long to wait for the lock (s)."""

@@ -1,0 +1,382 @@
+"""Opening an SSH connection to a host: sockets, hops, host keys, retries, and a sentence for every failure.
+
+The connection is Fabric's; what Fabric leaves open or decides too freely (host keys, jumps, timeouts) is
+decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import fabric
+from paramiko.client import MissingHostKeyPolicy
+from paramiko.config import SSHConfig
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    ChannelException,
+    IncompatiblePeer,
+    SSHException,
+)
+
+from longshore.errors import HostError
+from longshore.remote import transport as transports
+from longshore.remote.become import ask_person
+from longshore.remote.hostkeys import KnownHosts, KnownKeys, fingerprint
+from longshore.remote.keys import AuthRefusedError, KeyAuth, KeyRing
+from longshore.remote.route import Route
+
+RETRIES = 8
+"""Times that a connection is tried again which sshd dropped before its greeting (``MaxStartups``)."""
+BANNER_TIMEOUT = 15.0
+AUTH_TIMEOUT = 30.0
+
+
+class HostKeyRefusedError(Exception):
+    """The server's host key isn't good enough. ``error`` is the sentence."""
+
+    def __init__(self, error: HostError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _DroppedError(Exception):
+    """sshd closed the connection before saying anything: too many at once, as a rule."""
+
+
+class Opener:
+    """Opens the connections of one run. Safe to use from several threads.
+
+    ``handshakes`` bounds how many handshakes one sshd sees from us at once; its default ``MaxStartups``
+    begins to drop them at ten.
+    """
+
+    def __init__(
+        self,
+        *,
+        handshakes: int = 8,
+        ask: Callable[[str], str] = ask_person,
+        known_hosts: KnownHosts | None = None,
+    ) -> None:
+        self.known_hosts = known_hosts or KnownHosts()
+        self._ring = KeyRing(ask)
+        self._handshakes = handshakes
+        self._lock = threading.Lock()
+        self._slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+        self._hops: dict[tuple[Route, ...], fabric.Connection] = {}
+        self._hop_locks: dict[tuple[Route, ...], threading.Lock] = {}
+
+    def open(self, route: Route) -> fabric.Connection:
+        """A connected, authenticated connection. Raises ``HostError`` with a sentence."""
+        for attempt in range(RETRIES + 1):
+            try:
+                with self._slot(route):
+                    return self._open_once(route)
+            except _DroppedError as error:
+                if attempt == RETRIES:
+                    raise HostError(
+                        f"sshd on {route.hostname} closes every new connection before its greeting ({error}).",
+                        where=route.name,
+                        hint="It has too many at once (MaxStartups), or bans this address for a while.",
+                    ) from error
+                time.sleep(random.uniform(0.1, 0.4) * (attempt + 1))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close the hops, which hosts behind the same bastion share."""
+        with self._lock:
+            hops = list(self._hops.values())
+            self._hops.clear()
+        for hop in reversed(hops):
+            with contextlib.suppress(Exception):
+                hop.close()
+
+    @contextlib.contextmanager
+    def _slot(self, route: Route) -> Iterator[None]:
+        with self._lock:
+            key = (route.hostname, route.port)
+            slot = self._slots.setdefault(key, threading.BoundedSemaphore(self._handshakes))
+        with slot:
+            yield
+
+    def _open_once(self, route: Route) -> fabric.Connection:
+        sock = self._socket(route)
+        started = time.monotonic()
+        known = self._known(route)
+        connection = fabric.Connection(
+            route.hostname,
+            user=route.user,
+            port=route.port,
+            config=_fabric_config(),
+            forward_agent=False,
+            connect_kwargs={
+                "sock": sock,
+                "transport_factory": transports.factory(known.kinds),
+                "auth_strategy": KeyAuth(route, self._ring),
+                "banner_timeout": max(BANNER_TIMEOUT, route.connect_timeout),
+                "auth_timeout": AUTH_TIMEOUT,
+            },
+        )
+        # Fabric sets AutoAddPolicy. Ours gets every key, since Paramiko's own lists stay empty.
+        connection.client.set_missing_host_key_policy(_Policy(self, route, known))
+        try:
+            connection.open()
+        except BaseException as error:
+            transport = connection.client.get_transport()
+            with contextlib.suppress(Exception):
+                connection.client.close()
+            with contextlib.suppress(Exception):
+                sock.close()
+            if not isinstance(error, Exception):
+                raise
+            _explain(route, error, transport, time.monotonic() - started)
+        connection.transport.set_keepalive(int(route.keepalive))
+        return connection
+
+    def _known(self, route: Route) -> KnownKeys:
+        return self.known_hosts.lookup(
+            (*route.known_hosts, *route.global_known_hosts),
+            route.key_name,
+            without_port=route.hostname if not route.key_alias and route.port != 22 else "",
+        )
+
+    def _socket(self, route: Route) -> Any:
+        if route.jumps:
+            return self._through(route)
+        if route.proxy_command:
+            return _ProxySocket.start(route.proxy_command)
+        try:
+            return transports.open_socket(
+                route.hostname,
+                route.port,
+                timeout=route.connect_timeout,
+                family=route.family,
+                keepalive=route.keepalive,
+            )
+        except OSError as error:
+            raise socket_error(route, error) from error
+
+    def _through(self, route: Route) -> Any:
+        hop = self._hop(route.jumps)
+        try:
+            return hop.transport.open_channel(
+                "direct-tcpip", (route.hostname, route.port), ("", 0), timeout=route.connect_timeout
+            )
+        except ChannelException as error:
+            raise HostError(
+                f"{route.jumps[-1].hostname} can't reach {route.hostname} port {route.port} ({error.text}).",
+                where=route.name,
+                hint="Check ProxyJump in ssh_config, and AllowTcpForwarding on the hop.",
+            ) from error
+        except (SSHException, OSError, EOFError) as error:
+            raise HostError(
+                f"the hop {route.jumps[-1].hostname} doesn't open a way to {route.hostname}: {error}",
+                where=route.name,
+            ) from error
+
+    def _hop(self, jumps: tuple[Route, ...]) -> fabric.Connection:
+        with self._lock:
+            lock = self._hop_locks.setdefault(jumps, threading.Lock())
+        with lock:
+            connection = self._hops.get(jumps)
+            if connection is None or not connection.is_connected:
+                last = jumps[-1]
+                connection = self.open(replace(last, jumps=jumps[:-1]))
+                self._hops[jumps] = connection
+            return connection
+
+
+class _Policy(MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
+    """Decides about the key that a server has shown and proved to hold."""
+
+    def __init__(self, opener: Opener, route: Route, known: KnownKeys) -> None:
+        self._opener = opener
+        self._route = route
+        self._known = known
+
+    def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+        check_host_key(self._route, self._known, key.get_name(), key.asbytes(), self._opener.known_hosts)
+
+
+def check_host_key(route: Route, known: KnownKeys, kind: str, blob: bytes, store: KnownHosts) -> None:
+    """Accept a server's key, or raise ``HostKeyRefusedError``. A new one is recorded where that was asked for."""
+    verdict, entry = known.judge(kind, blob)
+    shown = f"{kind.removeprefix('ssh-').upper()} key {fingerprint(blob)}"
+    if verdict == "known":
+        return
+    if verdict == "revoked":
+        raise HostKeyRefusedError(
+            HostError(
+                f"the host shows the {shown}, which {entry.where if entry else 'known_hosts'} calls revoked.",
+                where=route.name,
+                hint="Someone may be in between. Find out before you go on.",
+            )
+        )
+    if verdict == "changed":
+        assert entry is not None
+        raise HostKeyRefusedError(
+            HostError(
+                f"the host key has changed: it shows the {shown}, {entry.where} has {fingerprint(entry.blob)}.",
+                where=route.name,
+                hint="Someone may be in between, or the host was set up anew. If it was, remove the old key "
+                f"with `ssh-keygen -R '{route.key_name}' -f {entry.where.file}`, then run `invoke trust`.",
+            )
+        )
+    if route.accept_new:
+        if route.known_hosts:
+            with contextlib.suppress(OSError):
+                store.add(route.known_hosts[0], route.key_name, kind, blob, hashed=route.hash_known_hosts)
+        return
+    authority = " Only a certificate authority is known for it, and Longshore can't check certificates."
+    raise HostKeyRefusedError(
+        HostError(
+            f"the host key is not known: it shows the {shown}." + (authority if known.authorities else ""),
+            where=route.name,
+            hint="Compare it with `ssh-keygen -lf` on the host, then run `invoke trust --env E`.",
+        )
+    )
+
+
+def socket_error(route: Route, error: OSError) -> HostError:
+    """The sentence for a TCP connection that didn't come about."""
+    place = f"{route.hostname} port {route.port}"
+    if isinstance(error, socket.gaierror):
+        return HostError(
+            f"the name {route.hostname} can't be resolved ({error.strerror or error}).",
+            where=route.name,
+            hint="Set `ansible_host`, or HostName in ~/.ssh/config.",
+        )
+    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+        return HostError(
+            f"{place} doesn't answer within {route.connect_timeout:g} s.",
+            where=route.name,
+            hint="Is the host up, and does a firewall let you in?",
+        )
+    if error.errno == errno.ECONNREFUSED:
+        return HostError(f"{place} refuses the connection.", where=route.name, hint="Is sshd running there?")
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return HostError(
+            f"there is no route to {place}.", where=route.name, hint="Is the host up, and the network or VPN?"
+        )
+    return HostError(f"{place} can't be reached: {error.strerror or error}.", where=route.name)
+
+
+def _explain(route: Route, error: Exception, transport: Any, seconds: float) -> NoReturn:
+    """Raise the sentence for a connection that failed after TCP, or ``_DroppedError`` to try again."""
+    place = f"{route.hostname} port {route.port}"
+    reason = getattr(transport, "disconnect_reason", "")
+    if isinstance(error, HostKeyRefusedError):
+        raise error.error
+    if isinstance(error, HostError):
+        raise error
+    if isinstance(error, AuthRefusedError):
+        raise _refused(route, error) from error
+    if "Too many authentication failures" in reason:
+        raise HostError(
+            f"{place} gave up after too many keys.",
+            where=route.name,
+            hint="Name the right one: `ansible_ssh_private_key_file`, or IdentityFile with IdentitiesOnly yes.",
+        ) from error
+    if isinstance(error, IncompatiblePeer):
+        raise HostError(
+            f"{place} speaks only SSH algorithms that are too old: {error}", where=route.name
+        ) from error
+    if isinstance(error, AuthenticationException):
+        raise HostError(
+            f"{place} broke off the login as {route.user}: {reason or error}", where=route.name
+        ) from error
+    text = str(error)
+    silent = seconds >= BANNER_TIMEOUT - 0.5
+    if "protocol banner" in text and silent:
+        raise HostError(
+            f"{place} accepts connections, but sends no SSH greeting.",
+            where=route.name,
+            hint="Is something else listening there, or is the host too busy?",
+        ) from error
+    if "Invalid SSH version" in text or "Indecipherable" in text or "Incompatible version" in text:
+        raise HostError(
+            f"{place} is no SSH server.", where=route.name, hint="Check `ansible_port`."
+        ) from error
+    if silent and isinstance(error, SSHException):
+        raise HostError(f"{place} stopped answering during the handshake.", where=route.name) from error
+    if route.proxy_command:
+        raise HostError(
+            f"the ProxyCommand `{route.proxy_command}` brings no connection.",
+            where=route.name,
+            hint="Try it in a shell: it must print the greeting of sshd.",
+        ) from error
+    if transport is None or not getattr(transport, "initial_kex_done", False):
+        raise _DroppedError(reason or text.removeprefix("Error reading SSH protocol banner") or "end of file")
+    raise HostError(f"{place} broke off the connection: {reason or error}", where=route.name) from error
+
+
+def _refused(route: Route, error: AuthRefusedError) -> HostError:
+    if not error.tried:
+        looked = ", ".join(str(path) for path in route.identities)
+        return HostError(
+            f"there is no key to log in as {route.user} with: ssh-agent has none, and of {looked} none exists.",
+            where=route.name,
+            hint="Set `ansible_ssh_private_key_file`, or add a key to ssh-agent.",
+        )
+    lines = "; ".join(f"{tried.what}: {tried.outcome}" for tried in error.tried)
+    wants = f" The host allows {', '.join(error.allowed)} instead." if error.allowed else ""
+    return HostError(
+        f"{route.hostname} doesn't let {route.user} in. Tried {lines}.{wants}",
+        where=route.name,
+        hint=f"Is the public key in ~{route.user}/.ssh/authorized_keys there, and the user right?",
+    )
+
+
+class _ProxySocket(socket.socket):
+    """Our end of a ``ProxyCommand``: a real socket, which is what Paramiko handles well.
+
+    Its own ProxyCommand waits for full buffers on a pipe.
+    """
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(cls, command: str) -> _ProxySocket:
+        """Run ``command`` by the shell, as OpenSSH does (pipes and variables are common in it)."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            sock = cls(fileno=ours.detach())
+            sock._process = subprocess.Popen(
+                [shutil.which("sh") or "/bin/sh", "-c", f"exec {command.removeprefix('exec ')}"],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C ends our work in order, not the connection under it
+            )
+        return sock
+
+    def close(self) -> None:
+        """Close our end, and end the command."""
+        super().close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _fabric_config() -> fabric.Config:
+    """A Fabric configuration that reads no files: what they would say, :mod:`longshore.remote.route` has read."""
+    return fabric.Config(
+        overrides={"load_ssh_configs": False},
+        ssh_config=SSHConfig(),
+        lazy=True,
+        system_prefix="/nonexistent/",
+    )

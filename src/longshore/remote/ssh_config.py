@@ -1,0 +1,120 @@
+"""Reading ssh_config(5) files: Paramiko's parser, with ``Include``, the system's file and two repairs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from longshore.errors import HostError
+
+USER_FILE = Path("~/.ssh/config")
+SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+MAX_INCLUDES = 16  # OpenSSH's own limit
+
+
+class Config:
+    """Parsed ssh_config files. ``lookup`` isn't thread-safe."""
+
+    def __init__(self, text: str) -> None:
+        self._parsed: Any = None
+        self._text = text
+
+    def lookup(self, address: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options for ``address``, keys in lower case; ``options`` are what ``Match`` already knows."""
+        if not self._text.strip():
+            return {"hostname": address}
+        if self._parsed is None:
+            self._parsed = _parser()
+            self._parsed.parse(self._text.splitlines())
+        known = {key: options[key] for key in ("user", "port", "hostname") if key in options}
+        return dict(self._parsed.find(address, known))
+
+
+def _parser() -> Any:
+    from paramiko.config import SSHConfig, SSHConfigDict
+
+    class Parser(SSHConfig):  # type: ignore[misc, unused-ignore]
+        def find(self, address: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
+            # Paramiko's lookup() can't be told the user and port that the command line gave, which
+            # `Match user` and %r need.
+            options = self._lookup(address, SSHConfigDict(known))
+            options.setdefault("hostname", address)
+            result: Mapping[str, Any] = self._lookup(address, options, final=True)
+            return result
+
+        def _tokenize(self, config: Any, target_hostname: str, key: str, value: str) -> str:
+            # Paramiko resolves this machine's full name over DNS for every IdentityFile, to replace a
+            # %l that isn't there. And these two we expand ourselves, once HostName is final.
+            if key in ("identityfile", "proxycommand") or "%" not in value:
+                return value
+            return str(super()._tokenize(config, target_hostname, key, value))
+
+    return Parser()
+
+
+def load(file: Path | None = None) -> Config:
+    """The person's and the system's files, or only ``file`` (as ``ssh -F``), whose absence is an error."""
+    if file is not None:
+        try:
+            return Config(_expand_includes(file.expanduser(), depth=0))
+        except OSError as error:
+            raise HostError(f"ssh_config {file} can't be read: {error.strerror}.") from None
+    parts = []
+    for path in (USER_FILE.expanduser(), SYSTEM_FILE):
+        if path.is_file() and os.access(path, os.R_OK):
+            parts.append(_expand_includes(path, depth=0))
+    return Config("\nHost *\n".join(parts))
+
+
+def _expand_includes(path: Path, *, depth: int) -> str:
+    if depth > MAX_INCLUDES:
+        raise HostError(f"ssh_config {path}: includes nested deeper than {MAX_INCLUDES}.")
+    block = "Host *"
+    lines: list[str] = []
+    for line in path.read_text(errors="replace").splitlines():
+        word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
+        if word.lower() in ("host", "match"):
+            block = line.strip()
+        if word.lower() != "include":
+            lines.append(line)
+            continue
+        base = (
+            SYSTEM_FILE.parent if path.is_relative_to(SYSTEM_FILE.parent) else USER_FILE.expanduser().parent
+        )
+        for pattern in shlex.split(rest):
+            for name in sorted(glob(str(base / Path(pattern).expanduser()))):  # noqa: PTH207
+                if Path(name).is_file() and os.access(name, os.R_OK):
+                    lines.append(_expand_includes(Path(name), depth=depth + 1))
+        # What follows an Include belongs to the block that the Include stands in.
+        lines.append(block)
+    return "\n".join(lines)
+
+
+def expand(text: str, tokens: Mapping[str, str]) -> str:
+    """``%h`` and the like replaced; ``%%`` is a percent sign."""
+    result = []
+    position = 0
+    table = {"%%": "%", "%d": str(Path.home()), "%u": os.environ.get("USER", ""), **tokens}
+    while position < len(text):
+        pair = text[position : position + 2]
+        if pair in table:
+            result.append(table[pair])
+            position += 2
+        else:
+            result.append(text[position])
+            position += 1
+    return "".join(result)
+
+
+def path(text: str, tokens: Mapping[str, str]) -> Path:
+    """A file name of ssh_config with ``~`` and tokens expanded."""
+    return Path(expand(text, tokens)).expanduser()
+
+
+def paths(text: object, tokens: Mapping[str, str]) -> tuple[Path, ...]:
+    """Several file names; ``none`` is no file."""
+    return tuple(path(word, tokens) for word in shlex.split(str(text)) if word.lower() != "none")

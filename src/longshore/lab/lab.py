@@ -1,0 +1,352 @@
+"""A lab: some disposable hosts and a registry, and the story of how they come and go."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from longshore.errors import Problems
+from longshore.lab import network, registry, state
+from longshore.lab.backend import Backend, choose, open_backend
+from longshore.lab.commands import LabError, run, wait_until
+from longshore.lab.content import host_files, learn_host_key, make_key
+from longshore.lab.machine import native_arch
+from longshore.lab.place import MOST_HOSTS, Network, Place, host_index
+from longshore.lab.state import HostState, LabState
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host as ``lab.status`` shows it."""
+
+    name: str
+    address: str
+    port: int
+    arch: str
+    bare: bool
+    on: bool
+    cut: bool
+
+
+def _silent(_: str) -> None:
+    """Where progress goes that nobody asked for."""
+
+
+class LabProblems(Problems, LabError):
+    """Several hosts that can't be had, one sentence each."""
+
+
+class Lab:
+    """Practice hosts ``h1`` to ``hN`` by the name of their lab; what they are is kept on disk.
+
+    Two labs with different names don't meet: each has a bridge, a subnet, keys and a registry of its own.
+    ``say`` gets a sentence when something takes long. Every method raises ``LabError``.
+    """
+
+    def __init__(self, name: str = "default", *, say: Callable[[str], None] = _silent) -> None:
+        self.place = Place.of(name)
+        self.key = self.place.key
+        self.known_hosts = self.place.known_hosts
+        self._say = say
+        self._file = self.place.home / "lab.json"
+        self._saving = threading.Lock()
+
+    # What there is
+
+    @property
+    def state(self) -> LabState:
+        """What the lab remembers of itself."""
+        return state.load(self._file)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The hosts' names and addresses, in order."""
+        return {host.name: host.address for host in self._hosts(self.state)}
+
+    @property
+    def registry(self) -> str:
+        """The registry's ``address:port``, as hosts reach it."""
+        return self._network(self.state).registry
+
+    def status(self) -> list[HostStatus]:
+        """Each host as it is now."""
+        current = self.state
+        if current.number is None:
+            return []
+        backend = self._backend(current)
+        return [
+            HostStatus(
+                host.name,
+                host.address,
+                host.port,
+                host.arch,
+                host.bare,
+                on=backend.is_on(host),
+                cut=backend.is_cut(host),
+            )
+            for host in self._hosts(current)
+        ]
+
+    # Up and down
+
+    def up(self, hosts: int, *, arch: Mapping[str, str] | None = None, bare: Sequence[str] = ()) -> None:
+        """Have the hosts h1 to h``hosts`` running, with sshd and (unless ``bare``) an engine that answers.
+
+        Hosts that run are left alone, hosts that are off are switched on. ``arch`` is by host, ``amd64`` or
+        ``arm64``; a host keeps what it was made as, and asking for something else is an error.
+        """
+        wanted = _wanted(hosts, arch or {}, bare)
+        with self._change():
+            current = self._claimed()
+            backend = self._backend(current)
+            _refuse_others(wanted, current.hosts, arch or {}, bare)
+            off = [one for one in wanted if not backend.is_on(current.hosts.get(one.name, one))]
+            if not off:
+                return
+            backend.prepare(off)
+            make_key(self.key)
+            for host in off:
+                if host.name not in current.hosts:
+                    content = host_files(host, self.place, self._network(current))
+                    current = current.with_host(backend.create(host, content))
+                    state.save(self._file, current)
+            self._boot(backend, [current.hosts[host.name] for host in off])
+
+    def down(self, *, purge: bool = False) -> None:
+        """Remove every host and all that the lab did to this machine. A lab that isn't there is fine.
+
+        With ``purge`` the cache of all labs (roots, stand-in images) is removed, too.
+        """
+        with self._change():
+            try:
+                current = self.state
+            except LabError:
+                current = LabState()  # what a damaged file doesn't tell is found by its names
+            if current.registry is not None:
+                current.registry.kill()
+            if current.number is not None:
+                backend = self._backend(current)
+                with ThreadPoolExecutor(8) as pool:
+                    list(pool.map(backend.kill, current.hosts.values()))
+                backend.teardown(list(current.hosts))
+        shutil.rmtree(self.place.home, ignore_errors=True)
+        if purge:
+            shutil.rmtree(self.place.cache, ignore_errors=True)
+
+    def stop(self, host: str) -> None:
+        """Take the power from a host: nothing on it gets a chance to end well. Its disk stays."""
+        with self._change():
+            current = self.state
+            one = self._known(host)
+            self._backend(current).kill(one)
+            state.save(self._file, current.with_host(replace(one, process=None)))
+
+    def start(self, host: str) -> None:
+        """Switch a host on again, with its disk, and wait until it answers."""
+        with self._change():
+            backend = self._backend(self.state)
+            one = self._known(host)
+            if not backend.is_on(one):
+                backend.prepare([one])
+                self._boot(backend, [one])
+
+    def cut(self, host: str) -> None:
+        """Lose everything to and from a host from now on, silently, as a broken line does."""
+        self._backend(self.state).cut(self._running(host))
+
+    def heal(self, host: str) -> None:
+        """Connect a host that was cut off."""
+        self._backend(self.state).heal(self._running(host))
+
+    # Using it
+
+    def ssh_argv(self, host: str, argv: Sequence[str] = (), *, user: str = "root") -> list[str]:
+        """The ``ssh`` command line for a host; without ``argv`` a shell."""
+        one = self._known(host)
+        options = ["-F", "none", "-i", str(self.key), "-p", str(one.port), *shlex.split(self.ssh_options())]
+        command = ["--", shlex.join(argv)] if argv else []
+        return ["ssh", *options, f"{user}@{one.address}", *command]
+
+    def ssh_options(self) -> str:
+        """OpenSSH's options for this lab's host keys, as ``ansible_ssh_common_args`` takes them."""
+        known = shlex.quote(f"UserKnownHostsFile={self.known_hosts}")
+        return f"-o {known} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o LogLevel=ERROR"
+
+    def ssh(
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 120.0,
+        user: str = "root",
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command on a host; its words arrive as they are.
+
+        ``timeout`` is in seconds. With ``check`` an exit code other than 0 raises ``LabError``.
+        """
+        line = self.ssh_argv(host, argv, user=user)
+        done = run(
+            [*line[:1], "-o", "ConnectTimeout=5", *line[1:]], stdin=stdin, check=False, timeout=timeout
+        )
+        if check and done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise LabError(f"'{shlex.join(argv)}' ended with {done.returncode}: {said}", where=host)
+        return done
+
+    def inventory(self) -> str:
+        """An Ansible inventory (YAML) of the hosts."""
+        hosts = {
+            host.name: {
+                "ansible_host": host.address,
+                **({"ansible_port": host.port} if host.port != 22 else {}),
+            }
+            for host in self._hosts(self.state)
+        }
+        common = {
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(self.key),
+            "ansible_ssh_common_args": self.ssh_options(),
+        }
+        # JSON is YAML; writing it needs no library, and no value can be misread.
+        lines = [
+            "all:",
+            "  vars:",
+            *(f"    {key}: {json.dumps(value)}" for key, value in common.items()),
+            "  hosts:",
+        ]
+        lines += [f"    {name}: {json.dumps(values)}" for name, values in hosts.items()]
+        return "\n".join(lines) + "\n"
+
+    # The registry
+
+    def registry_up(self) -> str:
+        """Have the registry running, with the stand-ins that were ever built; returns its address."""
+        with self._change():
+            current = self._claimed()
+            backend = self._backend(current)
+            if not (current.registry and current.registry.alive()):
+                backend.prepare([])
+                home = self.place.home / "registry"
+                cached = self.place.cache / "images"
+                registry.copy_content(cached, home / "content", registry.repositories(cached))
+                binary = registry.program(self.place.cache, self._say)
+                process = registry.start(home, self._network(current).registry, binary)
+                state.save(self._file, replace(current, registry=process))
+            return self._network(current).registry
+
+    def registry_on(self) -> bool:
+        """Whether the registry runs."""
+        process = self.state.registry
+        return process is not None and process.alive()
+
+    # Parts
+
+    def _change(self) -> AbstractContextManager[None]:
+        return state.locked(self.place.root / f"{self.place.name}.lock")
+
+    def _claimed(self) -> LabState:
+        """The state with a network number, chosen when the lab begins."""
+        current = self.state
+        if current.number is None:
+            number = network.free_number(0 if self.place.name == "default" else 1)
+            current = LabState(backend=choose(), number=number)
+            state.save(self._file, current)
+        return current
+
+    def _network(self, current: LabState) -> Network:
+        if current.number is None:
+            raise LabError(f"The lab '{self.place.name}' isn't up.", hint="Start it with 'invoke lab.up'.")
+        return Network(current.number)
+
+    def _backend(self, current: LabState) -> Backend:
+        return open_backend(current.backend, self.place, self._network(current), self._say)
+
+    def _hosts(self, current: LabState) -> list[HostState]:
+        return sorted(current.hosts.values(), key=lambda host: host_index(host.name))
+
+    def _known(self, name: str) -> HostState:
+        hosts = self.state.hosts
+        if name not in hosts:
+            there = ", ".join(hosts) or "none"
+            raise LabError(f"There is no practice host '{name}'; there are: {there}.")
+        return hosts[name]
+
+    def _running(self, name: str) -> HostState:
+        host = self._known(name)
+        if not self._backend(self.state).is_on(host):
+            raise LabError(
+                "It is switched off.", where=name, hint=f"'invoke lab.start {name}' switches it on."
+            )
+        return host
+
+    def _boot(self, backend: Backend, hosts: Sequence[HostState]) -> None:
+        """Switch hosts on, all at once, and wait until each of them answers."""
+
+        def one(host: HostState) -> HostState | LabError:
+            try:
+                booted = backend.boot(host)
+            except LabError as problem:
+                return problem
+            with self._saving:
+                state.save(self._file, self.state.with_host(booted))
+                learn_host_key(self.place, booted)
+            return self._unready(booted) or booted
+
+        with ThreadPoolExecutor(8) as pool:
+            problems = [result for result in pool.map(one, hosts) if isinstance(result, LabError)]
+        if problems:
+            raise problems[0] if len(problems) == 1 else LabProblems(problems)
+
+    def _unready(self, host: HostState) -> LabError | None:
+        """Wait for sshd and the engine; what is wrong when they don't answer within a minute."""
+        question = ["true"] if host.bare else ["docker", "version", "--format", "{{.Server.Version}}"]
+        last = ""
+
+        def answers() -> bool:
+            nonlocal last
+            done = self.ssh(host.name, question, check=False)
+            last = (done.stderr or done.stdout).strip()
+            return done.returncode == 0
+
+        if wait_until(answers, timeout=60, pause=0.2):
+            return None
+        return LabError(f"It doesn't answer after 60 s: {last}", where=host.name)
+
+
+def _wanted(count: int, arch: Mapping[str, str], bare: Sequence[str]) -> list[HostState]:
+    """The hosts that were asked for; raises ``LabError`` for a name or architecture that can't be."""
+    if not 1 <= count <= MOST_HOSTS:
+        raise LabError(f"A lab has 1 to {MOST_HOSTS} hosts, not {count}.")
+    hosts = [f"h{index}" for index in range(1, count + 1)]
+    for name in (*arch, *bare):
+        if name not in hosts:
+            raise LabError(f"'{name}' isn't one of the hosts h1 to h{count}.")
+    for name, one in arch.items():
+        if one not in ("amd64", "arm64"):
+            raise LabError(
+                f"'{one}' isn't an architecture of practice hosts.", where=name, hint="Use amd64 or arm64."
+            )
+    return [HostState(name, arch.get(name, native_arch()), name in bare) for name in hosts]
+
+
+def _refuse_others(
+    wanted: Sequence[HostState], there: Mapping[str, HostState], arch: Mapping[str, str], bare: Sequence[str]
+) -> None:
+    """Refuse to turn a host that is there into another kind of host."""
+    for host in wanted:
+        old = there.get(host.name)
+        if old and ((host.name in arch and old.arch != host.arch) or (host.name in bare and not old.bare)):
+            raise LabError(
+                f"It is there already, as {old.arch}{', bare' if old.bare else ''}.",
+                where=host.name,
+                hint="'invoke lab.down' removes it.",
+            )

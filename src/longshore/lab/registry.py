@@ -1,0 +1,117 @@
+"""A real registry (Debian's docker-registry) on the lab's bridge, the hosts' mirror of Docker Hub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from longshore.lab.commands import LabError, Process, run, wait_until
+from longshore.lab.machine import Say
+from longshore.lab.state import locked
+
+# What the filesystem driver of docker-registry 2.8 keeps below its root.
+STORAGE = "docker/registry/v2"
+
+
+def program(cache: Path, say: Say) -> Path:
+    """The registry's program: the installed one, or Debian's, unpacked in the cache.
+
+    It isn't installed, since the package would start a service of its own on every boot.
+    """
+    installed = shutil.which("docker-registry")
+    if installed:
+        return Path(installed)
+    folder = cache / "docker-registry"
+    unpacked = folder / "usr/bin/docker-registry"
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(cache / "registry.lock"):
+        if unpacked.exists():
+            return unpacked
+        if shutil.which("apt-get") is None:
+            raise LabError("The program 'docker-registry' isn't installed on this machine.")
+        say("Getting Debian's docker-registry.")
+        half = cache / "docker-registry-new"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir()
+        get = ["sh", "-c", 'cd "$1" && exec apt-get download -q docker-registry', "sh", str(half)]
+        if run(get, check=False).returncode != 0:
+            run(["apt-get", "update", "-q"])
+            run(get)
+        (package,) = half.glob("*.deb")
+        run(["dpkg-deb", "-x", package, half])
+        half.replace(folder)
+    return unpacked
+
+
+def start(home: Path, address: str, binary: Path) -> Process:
+    """Start the registry at ``address`` (host:port) with its content below ``home``.
+
+    Raises ``LabError`` with its log's end when it doesn't answer within 10 seconds.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    settings = home / "config.yml"
+    settings.write_text(
+        "version: 0.1\n"
+        "log: {level: warn}\n"
+        f"storage: {{filesystem: {{rootdirectory: {home}/content}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '{address}'}}\n"
+    )
+    log = home / "log"
+    with log.open("a") as output:
+        child = subprocess.Popen(
+            [str(binary), "serve", str(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+        )
+    process = Process.of(child.pid)
+    if process is None or not wait_until(lambda: child.poll() is not None or answers(address), timeout=10):
+        child.kill()
+    if process is None or child.poll() is not None:
+        said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-2:])
+        raise LabError(f"The registry at {address} didn't start: {said}")
+    return process
+
+
+def answers(address: str) -> bool:
+    """Whether a registry answers there."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}/v2/", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def repositories(content: Path) -> list[str]:
+    """The names of the repositories in a registry's content."""
+    folder = content / STORAGE / "repositories"
+    return sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("_manifests"))
+
+
+def copy_content(source: Path, target: Path, repositories: list[str]) -> None:
+    """Copy repositories from one registry's content to another's; neither needs to be stopped.
+
+    Blobs are never rewritten, so they are linked; what names them is small and copied.
+    """
+    if not (source / STORAGE).exists():
+        return
+    blobs = target / STORAGE / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for blob in (source / STORAGE / "blobs").rglob("data"):
+        link = blobs / blob.relative_to(source / STORAGE / "blobs")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            os.link(blob, link)
+    for repository in repositories:
+        folder = source / STORAGE / "repositories" / repository
+        into = target / STORAGE / "repositories" / repository
+        if folder.exists():
+            into.mkdir(parents=True, exist_ok=True)
+            run(["cp", "-a", f"{folder}/.", into])

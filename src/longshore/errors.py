@@ -41,6 +41,8 @@ class LongshoreError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
+        if text[-1:] not in (".", "!", "?"):
+            text += "."
         return f"{text} {self.hint}" if self.hint else text
 
 

@@ -189,7 +189,7 @@ class Rollout:
                         raise
                     interrupted = True
                     self.output.say(
-                        "Ctrl-C: this step is finished, then all goes back. Again: leave it to the hosts."
+                        "Ctrl-C: the step is finished, then all goes back. Again: the hosts do that alone."
                     )
                     continue
                 for future in done:

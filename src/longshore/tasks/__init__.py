@@ -1,1 +1,43 @@
+"""The tasks, as Invoke lists them, and the program ``longshore`` over the same ones.
 
+Only thin functions here and in the modules beside: what they do is imported when they do it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from invoke.collection import Collection
+from invoke.program import Program
+from invoke.tasks import Task
+
+import longshore
+
+_MODULES = ("deploy", "status", "inventory", "render", "trust")
+_NAMESPACES = ("lab",)
+
+
+def _tasks_of(module: ModuleType) -> list[Task]:  # type: ignore[type-arg]
+    return [value for value in vars(module).values() if isinstance(value, Task)]
+
+
+def _collect() -> Collection:
+    collection = Collection()
+    for name in _MODULES:
+        for one in _tasks_of(import_module(f"longshore.tasks.{name}")):
+            collection.add_task(one)
+    for name in _NAMESPACES:
+        inner = Collection(name)
+        for one in _tasks_of(import_module(f"longshore.tasks.{name}")):
+            inner.add_task(one)
+        collection.add_collection(inner)
+    return collection
+
+
+ns = _collect()
+
+
+def main() -> None:
+    """The console script ``longshore``: the same tasks, without a tasks.py."""
+    Program(name="longshore", binary="longshore", namespace=ns, version=longshore.__version__).run()

@@ -1,0 +1,73 @@
+"""What every task has in common: errors that are sentences, exit codes, and the options of a fleet.
+
+Tasks import what they need inside: `invoke --list` must not pay for SSH, Jinja2 or Rich.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from invoke.exceptions import Exit
+from invoke.tasks import task as invoke_task
+
+from longshore.errors import LongshoreError
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+OPTIONS = {
+    "env": "the environment: the name of a file in inventory/",
+    "app": "only this application (default: all of the environment)",
+    "limit": "only these hosts: a pattern, as in Ansible ('web:!web2')",
+    "json": "JSON lines instead of text",
+    "set": "a variable that wins over the inventory: name=value; can be given again",
+    "service": "only this service",
+    "host": "only this host",
+}
+"""Help for the options that many tasks share."""
+
+
+def task(**settings: Any) -> Callable[[Body], Any]:
+    """Invoke's ``@task`` for ours: no short flags made up (they can take ``-h``), errors as sentences.
+
+    A ``LongshoreError`` is printed and ends the run with code 1; with Invoke's ``--debug`` it is a
+    traceback.
+    """
+
+    def decorate(body: Body) -> Any:
+        @functools.wraps(body)
+        def run(context: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return body(context, *args, **kwargs)
+            except LongshoreError as error:
+                if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+                    raise
+                show(error, as_json=bool(kwargs.get("json")))
+                raise Exit(code=1) from None
+            except KeyboardInterrupt:
+                raise Exit("stopped by Ctrl-C.", code=130) from None
+
+        names = run.__wrapped__.__code__.co_varnames  # type: ignore[attr-defined]
+        shared = {name: text for name, text in OPTIONS.items() if name in names}
+        settings["help"] = {**shared, **settings.get("help", {})}
+        settings.setdefault("auto_shortflags", False)
+        return invoke_task(run, **settings)
+
+    return decorate
+
+
+def show(error: LongshoreError, *, as_json: bool = False) -> None:
+    """Print an error that no run's own output has been opened for."""
+    from longshore.console import make_output
+
+    output = make_output(as_json=as_json)
+    output.error(error)
+    output.close()
+
+
+def done(code: int) -> None:
+    """End the task with this exit code; nothing for 0."""
+    if code:
+        raise Exit(code=code)

@@ -1,0 +1,53 @@
+"""``invoke deploy``: bring the applications of an environment to what the inventory says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longshore.tasks.command import done, task
+
+
+@task(
+    iterable=["set"],
+    help={"why": "a sentence for the history", "wait": "how long to wait for another run's lock (30s, 5m)"},
+)
+def deploy(
+    context: Any,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    set: list[str] | None = None,
+    json: bool = False,
+    why: str = "",
+    wait: str = "0s",
+) -> None:
+    """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
+    from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.releasing import deploy_app
+    from longshore.values import parse_duration
+
+    patience = parse_duration(wait)
+    with open_fleet(env=env, app=app, limit=limit, json=json, overrides=set or (), why=why) as fleet:
+        for name in fleet.chosen:
+            if not deploy_app(fleet, name, wait=patience):
+                done(1)
+
+
+@task(help={"to": "the release to go to (default: the one before)", "why": "a sentence for the history"})
+def rollback(
+    context: Any,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    to: str = "",
+    json: bool = False,
+    why: str = "",
+) -> None:
+    """Go back to a release that the hosts still have: same images, same env, same files."""
+    from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.releasing import roll_back_app
+
+    with open_fleet(env=env, app=app, limit=limit, json=json, why=why) as fleet:
+        for name in fleet.chosen:
+            if not roll_back_app(fleet, name, to=to or None):
+                done(1)

@@ -1,0 +1,134 @@
+"""A command's run over an environment: what was chosen, how it is reached, and who is running it."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longshore.console import Masks, Output, make_output
+from longshore.errors import LongshoreError, Problems
+from longshore.inventory import find_root, load, select
+from longshore.inventory.model import Environment, Target
+from longshore.remote import Links
+from longshore.remote.fleet import each
+from longshore.remote.session import Session
+from longshore.rollout import Facts
+
+Value = TypeVar("Value")
+
+
+@dataclass
+class Fleet:
+    """The chosen apps and hosts of one environment, and the links to them."""
+
+    environment: Environment
+    chosen: Mapping[str, tuple[str, ...]]
+    """App to the names of its chosen hosts."""
+    output: Output
+    links: Links
+    facts: Facts = field(default_factory=lambda: make_facts(Path()))
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every chosen host once, in the inventory's order."""
+        wanted = {host for hosts in self.chosen.values() for host in hosts}
+        return tuple(name for name in self.environment.hosts if name in wanted)
+
+    def target(self, app: str, host: str) -> Target:
+        return self.environment.targets[(app, host)]
+
+    def session(self, host: str) -> Session:
+        return self.links.link(host).session()
+
+    def each(
+        self, hosts: Iterable[str], do: Callable[[str], Value]
+    ) -> tuple[dict[str, Value], dict[str, LongshoreError]]:
+        """Do it for every host at once; what came out of it, and what went wrong, by host."""
+        values: dict[str, Value] = {}
+        errors: dict[str, LongshoreError] = {}
+        for host, outcome in each(tuple(hosts), do, parallel=self.environment.parallel).items():
+            if outcome.error is not None:
+                errors[host] = outcome.error
+            else:
+                values[host] = outcome.get()
+        return values, errors
+
+    def ask(
+        self, app: str, op: str, args: Mapping[str, Any] | None = None, *, hosts: Sequence[str] | None = None
+    ) -> tuple[dict[str, Any], dict[str, LongshoreError]]:
+        """Send one request about an app to the agents of its hosts."""
+        wanted = self.chosen[app] if hosts is None else hosts
+        return self.each(wanted, lambda host: self.session(host).call(op, {"app": app, **(args or {})}))
+
+
+@contextmanager
+def open_fleet(
+    *,
+    env: str,
+    app: str = "",
+    limit: str = "",
+    json: bool = False,
+    overrides: Sequence[str] = (),
+    why: str = "",
+) -> Iterator[Fleet]:
+    """Load the environment, choose, and prepare links (none is opened yet). Closes everything at the end."""
+    root = find_root(Path.cwd())
+    output = make_output(as_json=json)
+    try:
+        environment = load(root, env, overrides=tuple(overrides))
+        output.masks = Masks(secret_values(environment))
+        for warning in environment.warnings:
+            output.say(f"warning: {warning}")
+        chosen = select(environment, limit or None, app or None)
+        with Links(environment) as links:
+            yield Fleet(environment, chosen, output, links, make_facts(root, why=why))
+    except LongshoreError as error:
+        # Said by the run's own output: it knows the secrets to mask, and clears the live rows first.
+        output.error(error)
+        from invoke.exceptions import Exit
+
+        raise Exit(code=1) from None
+    finally:
+        output.close()
+
+
+def secret_values(environment: Environment) -> set[str]:
+    """Every value of the environment that must not be shown."""
+    env = (value for target in environment.targets.values() for value in target.env.values())
+    values = {value.value for value in env if value.secret}
+    values |= {registry.password for registry in environment.registries.values() if registry.password}
+    return values
+
+
+def make_facts(root: Path, *, why: str = "") -> Facts:
+    """Who runs this, from where, at which commit."""
+    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    return Facts(run=secrets.token_hex(6), by=by, git=git_commit(root), why=why)
+
+
+def git_commit(root: Path) -> str:
+    """The project's commit, short, ``-dirty`` with changes that are not committed; empty without git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def raise_all(errors: Mapping[str, LongshoreError]) -> None:
+    """Raise every host's error at once, when there are any."""
+    if errors:
+        raise Problems(errors.values())

@@ -1,0 +1,210 @@
+"""From an app and its hosts to a rollout: what ``deploy``, ``rollback`` and ``plan`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from longshore.agent import wire
+from longshore.console import seconds_text
+from longshore.errors import DeployError, HostError, LongshoreError, Problems
+from longshore.images import resolve
+from longshore.inventory.model import Migrate, Target
+from longshore.plan import HostPlan, Plan, make_plan
+from longshore.remote.session import Session
+from longshore.render import images as images_of
+from longshore.render import render
+from longshore.render.bundle import Bundle
+from longshore.rollout import HostReport, Move, Report, Rollout
+from longshore.rollout.moves import Story
+from longshore.tasks.fleet import Fleet
+
+
+def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
+    """Deploy one app to its chosen hosts; say how it went. Returns whether all is good."""
+    bundles = render_app(fleet, app)
+    plan = plan_app(fleet, app, bundles)
+    if not plan.todo:
+        for name, host in plan.hosts.items():
+            fleet.output.step(name, "nothing to do", host.current or "")
+        return _tell(fleet, Report(app, _nothing_to_do(plan), 0.0))
+    for host in plan.todo:
+        fleet.output.say(f"{host.host}: {host.current or 'nothing'} → {host.bundle.id}  {_summary(host)}")
+    target = fleet.target(app, plan.todo[0].host)
+    moves = tuple(_move(host, fleet.target(app, host.host)) for host in plan.todo)
+    # A repair brings nothing new, so there is nothing to migrate.
+    migrate = target.app.migrate if any(host.action != "repair" for host in plan.todo) else None
+    story = Story(
+        app=app,
+        moves=moves,
+        facts=fleet.facts,
+        migrate=migrate,
+        first=hosts_before_migration(migrate, {host.host: host.bundle for host in plan.todo}),
+        auth=_auth(fleet),
+        parallel=fleet.environment.parallel,
+        wait=wait,
+    )
+    report = Rollout(story, _sessions(fleet, moves), fleet.output).run()
+    hosts = (*report.hosts, *_nothing_to_do(plan))
+    return _tell(fleet, Report(app, hosts, report.seconds, report.migrated, report.problems))
+
+
+def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
+    """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good."""
+    seen = look(fleet, app, {})
+    moves = []
+    problems: list[LongshoreError] = []
+    same = []
+    for host, state in seen.items():
+        back = to or state["previous"]
+        if back is None:
+            problems.append(HostError(f"{app} has no release before {state['current']}", where=host))
+        elif back not in state["releases"]:
+            kept = ", ".join(state["releases"]) or "none"
+            problems.append(
+                HostError(f"release {back} of {app} is not kept here", where=host, hint=f"There are: {kept}.")
+            )
+        elif back == state["current"] and state["good"]:
+            same.append(HostReport(host, "nothing to do", back))
+        else:
+            target = fleet.target(app, host)
+            services = frozenset(one["service"] for one in state["containers"])
+            moves.append(Move(host, back, state["current"], services, smoke=target.app.smoke))
+            fleet.output.say(f"{host}: {state['current']} → {back}")
+    if problems:
+        raise Problems(problems)
+    if moves:
+        story = Story(app, tuple(moves), fleet.facts, parallel=fleet.environment.parallel)
+        report = Rollout(story, _sessions(fleet, tuple(moves)), fleet.output).run()
+    else:
+        report = Report(app, (), 0.0)
+    return _tell(fleet, Report(app, (*report.hosts, *same), report.seconds, problems=report.problems))
+
+
+def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
+    """The app's bundle for every chosen host, images pinned where the registry answers. Says the notes
+    once, whatever the number of hosts."""
+    targets = {host: fleet.target(app, host) for host in fleet.chosen[app]}
+    references = {ref for target in targets.values() for ref in images_of(target)}
+    pin = next(iter(targets.values())).app.pin
+    asked = [] if pin == "never" else sorted(references)
+    resolved = resolve(asked, fleet.environment.registries)
+    if resolved.unpinned and pin == "always":
+        raise Problems(
+            DeployError(f"{ref} could not be pinned: {why}", hint="Or say `pin: when-possible`.")
+            for ref, why in resolved.unpinned.items()
+        )
+    for ref, why in resolved.unpinned.items():
+        fleet.output.say(f"note: {ref} is pinned by each host, not from here ({why})")
+    bundles = {host: render(target, digests=resolved.digests) for host, target in targets.items()}
+    said = dict.fromkeys(
+        f"{note.level}: {f'{note.where}: ' if note.where else ''}{note.message}"
+        for bundle in bundles.values()
+        for note in bundle.notes
+        if note.level == "warning"
+    )
+    for text in said:
+        fleet.output.say(text)
+    return bundles
+
+
+def plan_app(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> Plan:
+    """Ask every host what it has, and compare."""
+    return make_plan(app, bundles, look(fleet, app, bundles))
+
+
+def look(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> dict[str, Any]:
+    """What the chosen hosts report of an app. A host that can't be reached stops the run before anything
+    is touched: half a fleet on a new release is what nobody wants."""
+
+    def inspect(host: str) -> Any:
+        bundle = bundles.get(host)
+        project = bundle.project if bundle else fleet.target(app, host).app.project
+        args = {"app": app, "project": project, "release": bundle.id if bundle else None}
+        return fleet.session(host).call(wire.INSPECT, args, timeout=120)
+
+    values, errors = fleet.each(fleet.chosen[app], inspect)
+    if errors:
+        for host in values:
+            fleet.output.step(host, "unchanged", values[host]["current"] or "")
+        for host, error in errors.items():
+            fleet.output.step(host, "failed", error.message)
+        unusable = f"{len(errors)} of {len(fleet.chosen[app])} can't be used"
+        hint = f"Mend that, or leave them out with --limit 'all:!{':!'.join(errors)}'."
+        nothing = DeployError(f"nothing was changed on any host: {unusable}", hint=hint)
+        raise Problems([*errors.values(), nothing])
+    return values
+
+
+def hosts_before_migration(migrate: Migrate | None, bundles: Mapping[str, Bundle]) -> frozenset[str]:
+    """Hosts that run what the migration needs (a database) but not the migrating service itself."""
+    if migrate is None:
+        return frozenset()
+    needed: set[str] = set()
+    for bundle in bundles.values():
+        if migrate.service in bundle.services:
+            needed |= set(bundle.services[migrate.service].depends_on)
+    return frozenset(
+        host
+        for host, bundle in bundles.items()
+        if migrate.service not in bundle.services and needed & set(bundle.services)
+    )
+
+
+def _nothing_to_do(plan: Plan) -> tuple[HostReport, ...]:
+    return tuple(
+        HostReport(name, "nothing to do", host.current)
+        for name, host in plan.hosts.items()
+        if host.action == "nothing"
+    )
+
+
+def _move(plan: HostPlan, target: Target) -> Move:
+    return Move(
+        host=plan.host,
+        release=plan.bundle.id,
+        expect=plan.current,
+        services=frozenset(plan.bundle.services),
+        bundle=plan.bundle,
+        staged=bool(plan.seen["staged"]),
+        smoke=target.app.smoke,
+    )
+
+
+def _sessions(fleet: Fleet, moves: tuple[Move, ...]) -> dict[str, Session]:
+    return {move.host: fleet.session(move.host) for move in moves}
+
+
+def _auth(fleet: Fleet) -> dict[str, dict[str, str]]:
+    return {
+        name: {"username": registry.username, "password": registry.password, "serveraddress": name}
+        for name, registry in fleet.environment.registries.items()
+        if registry.username and registry.password
+    }
+
+
+def _summary(plan: HostPlan) -> str:
+    if plan.action == "repair":
+        return "; ".join(change.why for change in plan.changes)
+    services = sorted({change.service for change in plan.changes if change.service})
+    files = [change.why for change in plan.changes if change.what == "file"]
+    return ", ".join([*services, *files[:3]])
+
+
+def _tell(fleet: Fleet, report: Report) -> bool:
+    fleet.output.close()
+    for problem in report.problems:
+        fleet.output.error(problem)
+    for host in report.hosts:
+        if host.error is not None:
+            fleet.output.error(host.error)
+    counts: dict[str, int] = {}
+    for host in report.hosts:
+        counts[host.state] = counts.get(host.state, 0) + 1
+    words = ", ".join(f"{count} {state}" for state, count in counts.items())
+    fleet.output.say(f"{report.app}: {words} in {seconds_text(report.seconds)}")
+    url = fleet.target(report.app, report.hosts[0].host).app.url if report.hosts else None
+    if report.ok and url:
+        fleet.output.say(f"{report.app} is at {url}")
+    fleet.output.result(report.as_json())
+    return report.ok

@@ -1,126 +1,22 @@
 """Hosts: how they are reached, and the conversation with the agent on them.
 
-``connect(host)`` gives a :class:`~longshore.remote.session.Link`; :class:`Connections` opens many for one
-run, and knows what they share: passwords, keys, known hosts, bastions. Importing this costs nothing;
-Fabric and Paramiko (a quarter of a second) are imported when the first host is reached.
+``connect(host)`` gives a :class:`~longshore.remote.session.Link`; :class:`Links` keeps those of a run over an
+environment. Importing this costs nothing; Fabric and Paramiko (a quarter of a second) are imported when the
+first host is reached.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longshore.errors import HostError
+from longshore.remote.connections import Connections
+from longshore.remote.fleet import Links, Outcome, each
 from longshore.remote.session import Connector, Event, Link, Session
 
 if TYPE_CHECKING:
-    from longshore.inventory.model import Environment, Host
-    from longshore.remote.become import PasswordSource
-    from longshore.remote.connection import Opener
-    from longshore.remote.route import Routes
+    from longshore.inventory.model import Host
 
-__all__ = ["Connections", "Connector", "Event", "Link", "Session", "connect"]
-
-
-class Connections:
-    """A :class:`~longshore.remote.session.Connector`: opens the links of one run. Safe to use from threads.
-
-    ``connect_timeout`` is seconds. ``accept_new`` records unknown host keys, as OpenSSH's setting of that
-    name. ``handshakes`` bounds the handshakes that one sshd sees from us at once. ``ask`` asks the person
-    for a password; by default on the terminal, without echo.
-    """
-
-    def __init__(
-        self,
-        *,
-        state_dir: str = "/var/lib/longshore",
-        connect_timeout: float = 10.0,
-        accept_new: bool = False,
-        handshakes: int = 8,
-        ssh_config: Path | None = None,
-        ask: Callable[[str], str] | None = None,
-    ) -> None:
-        self._state_dir = state_dir
-        self._connect_timeout = connect_timeout
-        self._accept_new = accept_new
-        self._handshakes = handshakes
-        self._ssh_config = ssh_config
-        self._ask = ask
-        self._lock = threading.Lock()
-        self._source: PasswordSource | None = None
-        self._opener: Opener | None = None
-        self._routes: Routes | None = None
-        self._links: list[Link] = []
-
-    @classmethod
-    def of(cls, environment: Environment, *, accept_new: bool = False) -> Connections:
-        """For the hosts of an environment, with its settings."""
-        return cls(
-            state_dir=environment.state_dir,
-            connect_timeout=environment.connect_timeout,
-            accept_new=accept_new,
-        )
-
-    def __call__(self, host: Host) -> Link:
-        """A link to ``host``, already connected. Raises ``HostError`` with a sentence."""
-        link: Link
-        if host.ssh.connection == "local":
-            from longshore.remote.local import LocalLink
-
-            link = LocalLink(host, self._passwords(), state_dir=self._state_dir)
-        else:
-            from longshore.remote.ssh import SshLink
-
-            routes, opener = self._roads()
-            route = routes.to(host)
-            ssh = SshLink(host, route, opener, self._passwords(), state_dir=self._state_dir)
-            ssh.open()
-            link = ssh
-        with self._lock:
-            self._links.append(link)
-        return link
-
-    def _passwords(self) -> PasswordSource:
-        from longshore.remote.become import PasswordSource, ask_person
-
-        with self._lock:
-            if self._source is None:
-                self._source = PasswordSource(self._ask or ask_person)
-            return self._source
-
-    def _roads(self) -> tuple[Routes, Opener]:
-        from longshore.remote.become import ask_person
-        from longshore.remote.connection import Opener
-        from longshore.remote.route import Routes
-
-        with self._lock:
-            if self._opener is None or self._routes is None:
-                self._opener = Opener(handshakes=self._handshakes, ask=self._ask or ask_person)
-                self._routes = Routes(
-                    connect_timeout=self._connect_timeout,
-                    accept_new=self._accept_new,
-                    config=self._ssh_config,
-                )
-            return self._routes, self._opener
-
-    def close(self) -> None:
-        """Close every link that was opened, and the bastions under them."""
-        with self._lock:
-            links, self._links = self._links, []
-        for link in links:
-            with contextlib.suppress(HostError):
-                link.close()
-        if self._opener is not None:
-            self._opener.close()
-
-    def __enter__(self) -> Connections:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+__all__ = ["Connections", "Connector", "Event", "Link", "Links", "Outcome", "Session", "connect", "each"]
 
 
 def connect(host: Host, **options: Any) -> Link:

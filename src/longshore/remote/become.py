@@ -117,5 +117,5 @@ def with_sudo(argv: list[str], ssh: SshSettings, prompt: str) -> list[str]:
 
 
 def announced(argv: list[str], mark: str) -> list[str]:
-    """``argv`` with a line before its output: it says that sudo is done and standard input is the command's."""
+    """``argv`` with a line before its output, which says that sudo is done with standard input."""
     return ["sh", "-c", 'printf "%s\\n" "$0"; exec "$@"', mark, *argv]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import random
 import shutil
 import socket
@@ -84,7 +85,7 @@ class Opener:
             except _DroppedError as error:
                 if attempt == RETRIES:
                     raise HostError(
-                        f"sshd on {route.hostname} closes every new connection before its greeting ({error}).",
+                        f"sshd on {route.hostname} drops every new connection unheard ({error}).",
                         where=route.name,
                         hint="It has too many at once (MaxStartups), or bans this address for a while.",
                     ) from error
@@ -208,7 +209,7 @@ class _Policy(MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
 
 
 def check_host_key(route: Route, known: KnownKeys, kind: str, blob: bytes, store: KnownHosts) -> None:
-    """Accept a server's key, or raise ``HostKeyRefusedError``. A new one is recorded where that was asked for."""
+    """Accept a server's key, or raise ``HostKeyRefusedError``. A new one is recorded if asked for."""
     verdict, entry = known.judge(kind, blob)
     shown = f"{kind.removeprefix('ssh-').upper()} key {fingerprint(blob)}"
     if verdict == "known":
@@ -225,7 +226,8 @@ def check_host_key(route: Route, known: KnownKeys, kind: str, blob: bytes, store
         assert entry is not None
         raise HostKeyRefusedError(
             HostError(
-                f"the host key has changed: it shows the {shown}, {entry.where} has {fingerprint(entry.blob)}.",
+                f"the host key has changed: it shows the {shown}, "
+                f"and {entry.where} has {fingerprint(entry.blob)}.",
                 where=route.name,
                 hint="Someone may be in between, or the host was set up anew. If it was, remove the old key "
                 f"with `ssh-keygen -R '{route.key_name}' -f {entry.where.file}`, then run `invoke trust`.",
@@ -284,7 +286,7 @@ def _explain(route: Route, error: Exception, transport: Any, seconds: float) -> 
         raise HostError(
             f"{place} gave up after too many keys.",
             where=route.name,
-            hint="Name the right one: `ansible_ssh_private_key_file`, or IdentityFile with IdentitiesOnly yes.",
+            hint="Name the right one: `ansible_ssh_private_key_file`, or IdentityFile and IdentitiesOnly.",
         ) from error
     if isinstance(error, IncompatiblePeer):
         raise HostError(
@@ -323,7 +325,7 @@ def _refused(route: Route, error: AuthRefusedError) -> HostError:
     if not error.tried:
         looked = ", ".join(str(path) for path in route.identities)
         return HostError(
-            f"there is no key to log in as {route.user} with: ssh-agent has none, and of {looked} none exists.",
+            f"there is no key to log in as {route.user} with: ssh-agent has none, {looked} don't exist.",
             where=route.name,
             hint="Set `ansible_ssh_private_key_file`, or add a key to ssh-agent.",
         )
@@ -352,8 +354,8 @@ class _ProxySocket(socket.socket):
             sock = cls(fileno=ours.detach())
             sock._process = subprocess.Popen(
                 [shutil.which("sh") or "/bin/sh", "-c", f"exec {command.removeprefix('exec ')}"],
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C ends our work in order, not the connection under it
             )
@@ -372,8 +374,12 @@ class _ProxySocket(socket.socket):
                 process.wait()
 
 
+@functools.cache
 def _fabric_config() -> fabric.Config:
-    """A Fabric configuration that reads no files: what they would say, :mod:`longshore.remote.route` has read."""
+    """A Fabric configuration that reads no files: :mod:`longshore.remote.route` has read them.
+
+    One for all connections, which only read it: making one takes 2 ms.
+    """
     return fabric.Config(
         overrides={"load_ssh_configs": False},
         ssh_config=SSHConfig(),

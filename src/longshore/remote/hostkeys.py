@@ -83,7 +83,7 @@ class KnownKeys:
 
 
 def read(path: Path) -> tuple[Entry, ...]:
-    """The lines of a known_hosts file; none when it is missing. Unreadable lines are skipped, as OpenSSH does."""
+    """The lines of a known_hosts file; none when it is missing. As in OpenSSH, bad lines are skipped."""
     try:
         text = path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError, PermissionError):

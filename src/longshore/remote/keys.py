@@ -1,4 +1,4 @@
-"""The person's keys: files, passphrases (asked once per file and run), ssh-agent, and the order to try them."""
+"""The person's keys: files, passphrases (asked once a file and run), ssh-agent, the order to try them."""
 
 from __future__ import annotations
 

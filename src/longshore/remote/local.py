@@ -1,4 +1,4 @@
-"""This machine as a host (``ansible_connection: local``): the same agent, in a process instead of over SSH."""
+"""This machine as a host (``ansible_connection: local``): the same agent, as a child process."""
 
 from __future__ import annotations
 

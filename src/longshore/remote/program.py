@@ -1,4 +1,4 @@
-"""The agent as it travels: a tar that is the same bytes on every controller, and the command that starts it."""
+"""The agent as it travels: a tar, the same bytes on every controller, and the command that starts it."""
 
 from __future__ import annotations
 

@@ -23,12 +23,22 @@ from longshore.remote.hostkeys import entry_name
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 MAX_JUMPS = 8
 
-# Options that OpenSSH has and that change nothing here: we keep one connection, and never ask ssh to ask.
-_WITHOUT_MEANING = frozenset(
-    ["batchmode", "compression", "connectionattempts", "controlmaster", "controlpath", "controlpersist", "escapechar", "forwardagent", "forwardx11", "gssapiauthentication", "gssapidelegatecredentials", "kbdinteractiveauthentication", "loglevel", "numberofpasswordprompts", "passwordauthentication", "preferredauthentications", "pubkeyauthentication", "requesttty", "sendenv", "serveralivecountmax", "setenv", "tcpkeepalive", "updatehostkeys", "visualhostkey"]
-)
 _KNOWN = frozenset(
-    ["addressfamily", "connecttimeout", "globalknownhostsfile", "hashknownhosts", "hostkeyalias", "hostname", "identitiesonly", "identityagent", "identityfile", "port", "proxycommand", "proxyjump", "serveraliveinterval", "stricthostkeychecking", "user", "userknownhostsfile"]
+    """
+    addressfamily connecttimeout globalknownhostsfile hashknownhosts hostkeyalias hostname identitiesonly
+    identityagent identityfile port proxycommand proxyjump serveraliveinterval stricthostkeychecking user
+    userknownhostsfile
+    """.split()  # noqa: SIM905
+)
+# Options that change nothing here: there is one connection, which forwards nothing and never asks ssh to ask.
+_WITHOUT_MEANING = frozenset(
+    """
+    batchmode compression connectionattempts controlmaster controlpath controlpersist escapechar
+    forwardagent forwardx11 gssapiauthentication gssapidelegatecredentials kbdinteractiveauthentication
+    loglevel numberofpasswordprompts passwordauthentication preferredauthentications
+    pubkeyauthentication requesttty sendenv serveralivecountmax setenv tcpkeepalive updatehostkeys
+    visualhostkey
+    """.split()  # noqa: SIM905
 )
 _FLAGS_WITHOUT_VALUE = "46ACaGgKkMNnqTtVvXxYys"
 _FLAGS_IGNORED = "CqTtvAa"

@@ -98,7 +98,7 @@ class SshLink:
                 channel.close()
 
     def docker(self) -> docker.DockerClient:
-        """The host's engine by the Docker SDK, over this connection: logs, exec, stats, events, disk usage."""
+        """The host's engine by the Docker SDK, over this connection: logs, exec, stats, events."""
         from longshore.remote import engine
 
         if self._engine is None:
@@ -125,7 +125,7 @@ class SshLink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connected(self) -> fabric.Connection:
+    def _connected(self) -> Any:
         if self._connection is None:
             self._connection = self._opener.open(self.route)
         elif not self._connection.is_connected:
@@ -147,7 +147,7 @@ class SshLink:
         inner = announced(argv, password.mark) if announce else argv
         return password, shlex.join(with_sudo(inner, self._ssh, password.prompt))
 
-    def _channel(self, command: str) -> Channel:
+    def _channel(self, command: str) -> Any:
         channel = self._connected().transport.open_session(timeout=CHANNEL_TIMEOUT)
         # Apart from the start, when "python3: not found" and sudo's prompt are awaited like output.
         channel.set_combine_stderr(True)
@@ -208,8 +208,8 @@ class SshLink:
             raise
         return int(result.exited)
 
-    def _engine_channel(self) -> Channel:
-        """A channel to the engine's socket, forwarded by sshd where it may, else through the host's docker."""
+    def _engine_channel(self) -> Any:
+        """A channel to the engine's socket: forwarded by sshd where that may be, else through docker."""
         transport = self._connected().transport
         if not self._sudo:
             with contextlib.suppress(SSHException):

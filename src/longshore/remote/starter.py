@@ -7,14 +7,13 @@ gets a sentence instead of a traceback, and it uses nothing but the standard lib
 It reads standard input through ``os.read`` and never past the tar: what follows belongs to the agent.
 """
 
-# ruff: noqa: UP, PTH
-# mypy: ignore-errors
+# ruff: noqa: PTH103, PTH104, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208, UP031, UP036
 
 import os
 import sys
 
 
-def refuse(code, message, hint):
+def refuse(code: str, message: str, hint: str) -> None:
     import json
 
     answer = {"type": "refused", "code": code, "message": message, "hint": hint}
@@ -22,7 +21,7 @@ def refuse(code, message, hint):
     sys.exit(1)
 
 
-def read_exactly(count):
+def read_exactly(count: int) -> bytes:
     parts = []
     while count:
         part = os.read(0, min(count, 1 << 20))
@@ -33,14 +32,14 @@ def read_exactly(count):
     return b"".join(parts)
 
 
-def read_number():
+def read_number() -> int:
     digits = b""
     while digits[-1:] != b"\n":
         digits += read_exactly(1)
     return int(digits)
 
 
-def check_ours(path):
+def check_ours(path: str) -> None:
     """A folder that somebody else can write to would let them run code as us."""
     status = os.stat(path)
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
@@ -51,7 +50,7 @@ def check_ours(path):
         )
 
 
-def receive(agents, wanted):
+def receive(agents: str, wanted: str) -> None:
     import hashlib
     import io
     import re
@@ -69,10 +68,12 @@ def receive(agents, wanted):
         for member in archive:
             if not member.isreg() or not re.match(r"[a-z_]+(/[a-z_0-9]+)*\.py\Z", member.name):
                 refuse("bad-agent", "the agent holds %r, which is no module." % member.name, "")
+            content = archive.extractfile(member)
+            assert content is not None
             path = os.path.join(fresh, member.name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
-                file.write(archive.extractfile(member).read())
+                file.write(content.read())
                 file.flush()
                 os.fsync(file.fileno())
     try:
@@ -89,7 +90,7 @@ def receive(agents, wanted):
         shutil.rmtree(os.path.join(agents, name), ignore_errors=True)
 
 
-def start(state_dir, wanted):
+def start(state_dir: str, wanted: str) -> int:
     if sys.version_info < (3, 9):
         refuse(
             "old-python",

@@ -35,7 +35,12 @@ CHEAP_FIRST = (
 _HOST_KEY_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
-class _AuthHandler(AuthOnlyHandler):
+# The published types leave out what is overridden here.
+_Base: Any = ServiceRequestingTransport
+_BaseAuthHandler: Any = AuthOnlyHandler
+
+
+class _AuthHandler(_BaseAuthHandler):  # type: ignore[misc]
     """Paramiko's makes the event it waits for after sending, and misses an answer that is quicker."""
 
     def send_auth_request(self, username: str, method: str, finish_message: Any = None) -> Any:
@@ -54,21 +59,25 @@ class _AuthHandler(AuthOnlyHandler):
         return self.wait_for_response(event)
 
 
-class Transport(ServiceRequestingTransport):  # type: ignore[misc, unused-ignore]
+class Transport(_Base):  # type: ignore[misc]
     """A transport for one host."""
 
     # Paramiko wakes every connection's thread ten times a second to see whether it was closed. We wake it
     # by shutting the socket down, so this only bounds how late a keepalive goes out.
     _active_check_timeout = 5.0
 
+    auth_handler: Any
+    _preferred_keys: tuple[str, ...]
+
     def __init__(self, sock: Any, known_kinds: tuple[str, ...] = (), **options: Any) -> None:
         super().__init__(sock, **options)
         self.disconnect_reason = ""
         available = self._kex_info
         self._preferred_kex = tuple(name for name in CHEAP_FIRST if name in available)
+        usable: tuple[str, ...] = self._preferred_keys
         wanted = [name for kind in known_kinds for name in _HOST_KEY_ALGORITHMS.get(kind, (kind,))]
-        known = [name for name in wanted if name in self._preferred_keys]
-        self._preferred_keys = (*known, *(name for name in self._preferred_keys if name not in known))
+        known = [name for name in wanted if name in usable]
+        self._preferred_keys = (*known, *(name for name in usable if name not in known))
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -102,7 +111,7 @@ class Transport(ServiceRequestingTransport):  # type: ignore[misc, unused-ignore
         super().stop_thread()
 
     def open_unix_socket(self, path: str, *, timeout: float) -> Channel:
-        """A channel to a Unix socket on the host: ``direct-streamlocal@openssh.com``, OpenSSH's PROTOCOL, 2.4.
+        """A channel to a Unix socket on the host: ``direct-streamlocal@openssh.com`` (OpenSSH, PROTOCOL 2.4).
 
         Raises ``SSHException`` when the server refuses. Paramiko's ``open_channel`` can't add this kind's
         fields, so this is that method with them.
@@ -118,7 +127,7 @@ class Transport(ServiceRequestingTransport):  # type: ignore[misc, unused-ignore
             message.add_string(path)
             message.add_string("")
             message.add_int(0)
-            channel = Channel(number)
+            channel: Any = Channel(number)
             self._channels.put(number, channel)
             self.channel_events[number] = event = threading.Event()
             self.channels_seen[number] = True
@@ -133,7 +142,7 @@ class Transport(ServiceRequestingTransport):  # type: ignore[misc, unused-ignore
                 raise SSHException("Timeout opening channel.")
         if self._channels.get(number) is None:
             raise self.get_exception() or SSHException("the channel was refused")
-        return channel
+        return channel  # type: ignore[no-any-return]
 
 
 def factory(known_kinds: tuple[str, ...]) -> Callable[..., Transport]:

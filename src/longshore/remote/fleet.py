@@ -1,0 +1,198 @@
+"""Doing one thing on many hosts at once, with an outcome for each."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from longshore.errors import LongshoreError
+from longshore.remote.connections import Connections
+from longshore.remote.session import Connector, Link
+
+if TYPE_CHECKING:
+    from longshore.inventory.model import Environment
+
+T = TypeVar("T")
+
+PARALLEL = 20
+"""Hosts at once. Over about 64 threads Python gets slower, not faster."""
+
+
+class DefectError(Exception):
+    """Something of ours broke while it worked for ``host``; ``__cause__`` is what."""
+
+    def __init__(self, host: str, error: BaseException) -> None:
+        super().__init__(f"{host}: {type(error).__name__}: {error}")
+        self.host = host
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What came of one host: a value, or the error with its sentence."""
+
+    value: T | None = None
+    error: LongshoreError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value (which may be None)."""
+        return self.error is None
+
+    def get(self) -> T:
+        """The value. Raises the host's error when there is none."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+def each(
+    hosts: Iterable[str],
+    fn: Callable[[str], T],
+    *,
+    parallel: int = PARALLEL,
+    on_done: Callable[[str, Outcome[T]], None] | None = None,
+) -> dict[str, Outcome[T]]:
+    """Run ``fn`` for every host's name, at most ``parallel`` at once; outcomes are in the names' order.
+
+    A ``LongshoreError`` is that host's outcome and stops no other. Anything else is a defect: hosts that
+    haven't begun are left alone, those under way are waited for, and ``DefectError`` is raised. Ctrl-C
+    likewise begins nothing more and is raised at once: threads under way end with their connections.
+    ``on_done`` is called in the caller's thread.
+    """
+    wanted = list(dict.fromkeys(hosts))
+    outcomes: dict[str, Outcome[T]] = {}
+    if not wanted:
+        return outcomes
+    pool = _DaemonPool(max(1, min(parallel, len(wanted))))
+    defect: tuple[str, BaseException] | None = None
+    futures = {pool.submit(fn, host): host for host in wanted}
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            host = futures[future]
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                outcome = Outcome(value=future.result())
+            elif isinstance(error, LongshoreError):
+                outcome = Outcome(error=error)
+            else:
+                defect = defect or (host, error)
+                pool.cancel()
+                continue
+            outcomes[host] = outcome
+            if on_done is not None:
+                on_done(host, outcome)
+    finally:
+        pool.cancel()
+    if defect is not None:
+        raise DefectError(defect[0], defect[1]) from defect[1]
+    return {host: outcomes[host] for host in wanted}
+
+
+class Links:
+    """The links of one run over an environment, opened when a host is first worked on and then kept.
+
+    A context manager: leaving it closes every link, which is how agents learn that the run is over.
+    ``connector`` is for tests; without one, hosts are reached as the inventory says.
+    """
+
+    def __init__(
+        self, environment: Environment, connector: Connector | None = None, *, accept_new: bool = False
+    ) -> None:
+        self._environment = environment
+        self._connections = None if connector else Connections.of(environment, accept_new=accept_new)
+        self._connector: Connector = connector or self._connections  # type: ignore[assignment]
+        self._lock = threading.Lock()
+        self._links: dict[str, Link] = {}
+        self._closed = False
+
+    def link(self, host: str) -> Link:
+        """The link of the host with this name, connected on first use. Raises ``HostError``."""
+        with self._lock:
+            found = self._links.get(host)
+        if found is not None:
+            return found
+        made = self._connector(self._environment.hosts[host])
+        with self._lock:
+            if not self._closed:
+                return self._links.setdefault(host, made)
+        made.close()
+        raise LongshoreError("the run is over.", where=host)
+
+    def each(
+        self,
+        hosts: Iterable[str],
+        fn: Callable[[Link], T],
+        *,
+        on_done: Callable[[str, Outcome[T]], None] | None = None,
+    ) -> dict[str, Outcome[T]]:
+        """:func:`each` with the host's link. One that can't be reached has its error as outcome."""
+        return each(
+            hosts, lambda host: fn(self.link(host)), parallel=self._environment.parallel, on_done=on_done
+        )
+
+    def close(self) -> None:
+        """Close every link."""
+        with self._lock:
+            self._closed = True
+            links = list(self._links.values())
+            self._links.clear()
+        for link in links:
+            with contextlib.suppress(LongshoreError):
+                link.close()
+        if self._connections is not None:
+            self._connections.close()
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _DaemonPool:
+    """A thread pool whose threads don't keep Python from ending: after Ctrl-C nobody waits for a dead host.
+
+    ``ThreadPoolExecutor`` joins its threads at exit.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._lock = threading.Lock()
+        self._todo: list[tuple[concurrent.futures.Future[object], Callable[[], object]]] = []
+        self._left = threads
+
+    def submit(self, fn: Callable[[str], T], host: str) -> concurrent.futures.Future[T]:
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        with self._lock:
+            self._todo.append((future, lambda: fn(host)))  # type: ignore[arg-type]
+            start = self._left > 0
+            self._left -= start
+        if start:
+            threading.Thread(target=self._work, daemon=True, name=f"host-{host}").start()
+        return future
+
+    def cancel(self) -> None:
+        with self._lock:
+            todo, self._todo = self._todo, []
+        for future, _ in todo:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._left += 1
+                    return
+                future, call = self._todo.pop(0)
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # the future carries it to the caller's thread
+                future.set_exception(error)

@@ -1,0 +1,182 @@
+"""When a release is good, and how it is said that it isn't."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from longshore.agent import preflight
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Watch, describe
+from longshore.agent.stage import registry_of
+
+
+class FakeEngine:
+    """Reports containers from a script: one list for each look."""
+
+    def __init__(self, *looks: list[dict[str, Any]], full: dict[str, Any] | None = None) -> None:
+        self.looks = list(looks)
+        self.full = full or {}
+
+    def containers(self, project: str | None = None, labels: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def container(self, ident: str) -> dict[str, Any]:
+        started = time.strftime("%Y-%m-%dT%H:%M:%S.5Z", time.gmtime(time.time() - 60))
+        state = {"Status": "running", "ExitCode": 0, "StartedAt": started, **self.full.get("State", {})}
+        return {"RestartCount": 0, **self.full, "State": state}
+
+    def logs(self, ident: str, lines: int) -> str:
+        return "starting\nKeyError: 'DATABASE_URL'\n"
+
+
+def _raw(service: str, state: str = "running", status: str = "Up 3 seconds", **more: Any) -> dict[str, Any]:
+    labels = {"com.docker.compose.service": service, "com.docker.compose.config-hash": "h"}
+    return {
+        "Id": service,
+        "Names": [f"/x-{service}-1"],
+        "State": state,
+        "Status": status,
+        "Labels": labels,
+        **more,
+    }
+
+
+def _manifest(**services: dict[str, Any]) -> dict[str, Any]:
+    plain = {"replicas": 1, "one_shot": False}
+    return {
+        "project": "x",
+        "services": {name: {**plain, **facts} for name, facts in services.items()},
+        "settings": {"health_timeout": 0.5, "stability": 1, "restarts": 0},
+    }
+
+
+def _watch(engine: FakeEngine, **services: dict[str, Any]) -> list[str]:
+    told: list[str] = []
+
+    def emit(kind: str, **facts: Any) -> None:
+        told.append(f"{facts['service']} {facts['state']}")
+
+    Watch(engine, _manifest(**services), emit).run()  # type: ignore[arg-type]
+    return told
+
+
+def test_it_waits_until_the_health_check_says_healthy() -> None:
+    starting = [_raw("api", status="Up 1 second (health: starting)")]
+    healthy = [_raw("api", status="Up 2 seconds (healthy)")]
+    assert _watch(FakeEngine(starting, healthy), api={}) == ["api running, starting", "api running, healthy"]
+
+
+def test_a_container_that_died_is_noticed_at_once_with_its_code_and_log() -> None:
+    engine = FakeEngine(
+        [_raw("api", "exited", "Exited (3)")], full={"State": {"Status": "exited", "ExitCode": 3}}
+    )
+    began = time.monotonic()
+    with pytest.raises(Refusal, match="exited with code 3") as caught:
+        _watch(engine, api={})
+    assert time.monotonic() - began < 0.4
+    assert caught.value.detail["log"][-1] == "KeyError: 'DATABASE_URL'"
+
+
+def test_a_crash_loop_that_compose_calls_healthy_is_a_failure() -> None:
+    engine = FakeEngine([_raw("worker")], full={"RestartCount": 2, "State": {"ExitCode": 1}})
+    with pytest.raises(Refusal, match="keeps dying"):
+        _watch(engine, worker={})
+
+
+def test_without_a_health_check_it_must_have_run_for_the_stability_window() -> None:
+    young = {"State": {"StartedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))}}
+    with pytest.raises(Refusal, match=r"not healthy after 0\.5 s"):
+        _watch(FakeEngine([_raw("worker")], full=young), worker={})
+    assert _watch(FakeEngine([_raw("worker")]), worker={}) == ["worker running"]
+
+
+def test_unhealthy_is_told_with_the_checks_output() -> None:
+    full = {"State": {"Health": {"Log": [{"Output": "curl: (7) refused\n"}]}}}
+    with pytest.raises(Refusal, match=r"unhealthy.*refused"):
+        _watch(FakeEngine([_raw("api", status="Up (unhealthy)")], full=full), api={})
+
+
+def test_a_one_shot_is_good_when_it_has_exited_with_0() -> None:
+    shot = [_raw("init", "exited", "Exited (0)")]
+    assert _watch(FakeEngine([_raw("init")], shot), init={"one_shot": True}) == [
+        "init running",
+        "init exited",
+    ]
+    failed = FakeEngine(shot, full={"State": {"Status": "exited", "ExitCode": 1}})
+    with pytest.raises(Refusal, match="exited with code 1"):
+        _watch(failed, init={"one_shot": True})
+
+
+def test_too_few_replicas_are_not_good() -> None:
+    with pytest.raises(Refusal, match="api"):
+        _watch(FakeEngine([_raw("api", status="Up (healthy)")]), api={"replicas": 2})
+
+
+def test_a_container_is_described_with_its_published_ports() -> None:
+    raw = _raw(
+        "api",
+        Ports=[{"IP": "10.0.0.1", "PublicPort": 80, "PrivatePort": 8000, "Type": "tcp"}, {"PrivatePort": 1}],
+    )
+    assert describe(raw)["ports"] == ["10.0.0.1:80->8000/tcp"]
+
+
+def _ports_engine(project: str, ip: str = "0.0.0.0") -> FakeEngine:
+    port = {"IP": ip, "PublicPort": 65001, "PrivatePort": 80, "Type": "tcp"}
+    raw = _raw("web", Ports=[port])
+    raw["Labels"]["com.docker.compose.project"] = project
+    return FakeEngine([raw])
+
+
+def _check(engine: FakeEngine, port: str) -> None:
+    preflight.check_ports(engine, "ours", {"api": {"ports": [port]}})  # type: ignore[arg-type]
+
+
+def test_a_port_of_another_stack_is_taken_and_ours_is_not() -> None:
+    with pytest.raises(Refusal, match=r"65001.*taken by the container x-web-1"):
+        _check(_ports_engine("theirs"), ":65001/tcp")
+    _check(_ports_engine("ours"), ":65001/tcp")
+
+
+def test_the_same_port_on_another_address_or_protocol_is_free() -> None:
+    _check(_ports_engine("theirs", "127.0.0.2"), "127.0.0.1:65001/tcp")
+    _check(_ports_engine("theirs"), ":65001/udp")
+
+
+def test_a_port_of_a_process_on_the_host_is_taken() -> None:
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(Refusal, match="by a process"):
+            _check(FakeEngine([]), f"127.0.0.1:{listener.getsockname()[1]}/tcp")
+
+
+def test_an_address_that_the_host_does_not_have_is_said() -> None:
+    with pytest.raises(Refusal, match=r"no address 192\.0\.2\.1"):
+        _check(FakeEngine([]), "192.0.2.1:65001/tcp")
+
+
+def test_an_image_of_another_architecture_is_refused_unless_asked_for() -> None:
+    image = {"Architecture": "amd64"}
+    with pytest.raises(Refusal, match="built for amd64, this host is arm64"):
+        preflight.check_architecture(image, "shop:1", "api", "arm64", False)
+    preflight.check_architecture(image, "shop:1", "api", "arm64", True)
+    preflight.check_architecture(image, "shop:1", "api", "amd64", False)
+
+
+@pytest.mark.parametrize(
+    ("ref", "registry"),
+    [
+        ("postgres:15", "docker.io"),
+        ("team/app:1", "docker.io"),
+        ("ghcr.io/team/app", "ghcr.io"),
+        ("localhost/app", "localhost"),
+        ("10.0.0.1:5000/app@sha256:0", "10.0.0.1:5000"),
+    ],
+)
+def test_the_registry_of_a_reference(ref: str, registry: str) -> None:
+    assert registry_of(ref) == registry

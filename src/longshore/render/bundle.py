@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from longshore.errors import Where
@@ -31,6 +32,11 @@ class BundleFile:
     mode: int = 0o600
     kind: Literal["release", "content"] = "release"
     secret: bool = False
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the content, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class ServiceFacts:
     depends_on: tuple[str, ...] = ()
     platform: str | None = None
     build: bool = False
+    may_exit: bool = False
+    """``restart: no`` was asked for: to exit with 0 is no failure, even when nothing waits for it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Bundle:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """For the agent: ``keep``, ``health_timeout`` (s), ``stability`` (s)."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The first 12 hex digits of the SHA-256 of everything the host gets."""
         digest = hashlib.sha256(json.dumps(self.manifest_body(), sort_keys=True).encode())
@@ -103,6 +111,7 @@ class Bundle:
                     "image": facts.image,
                     "replicas": facts.replicas,
                     "one_shot": facts.one_shot,
+                    "may_exit": facts.may_exit,
                     "healthcheck": facts.healthcheck,
                     "ports": list(facts.ports),
                     "depends_on": list(facts.depends_on),
@@ -114,7 +123,7 @@ class Bundle:
             "settings": dict(self.settings),
             "files": {
                 file.path: {
-                    "sha256": hashlib.sha256(file.data).hexdigest(),
+                    "sha256": file.sha256,
                     "mode": f"{file.mode:04o}",
                     "kind": file.kind,
                     "secret": file.secret,

@@ -1,0 +1,216 @@
+"""One service: what ``longshore.yml`` says of it, and what is known of it before any host is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longshore.errors import LongshoreError, RenderError
+from longshore.inventory.model import ServicePolicy, Target
+from longshore.render import notes, policy
+from longshore.render.bundle import Note, ServiceFacts
+from longshore.render.document import Map
+from longshore.render.emit import RESET, override
+from longshore.render.health import healthcheck
+from longshore.render.merge import as_items
+from longshore.render.parts import Mount, Port, mount, ports
+from longshore.render.placing import Placing, combined_print
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that runs here."""
+
+    name: str
+    facts: ServiceFacts
+    override: Mapping[str, Any]
+    notes: tuple[Note, ...]
+
+
+def image_of(service: Map, policy: ServicePolicy) -> str | None:
+    """The reference that a service runs, as a person wrote it."""
+    said = policy.image or service.get("image")
+    return str(said) if said else None
+
+
+class ServiceRenderer:
+    """Renders the services of one target, one after another."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        digests: Mapping[str, str],
+        placing: Placing,
+        prints: Mapping[str, str],
+        waited_for: set[str],
+        problems: list[LongshoreError],
+    ) -> None:
+        self.target = target
+        self.digests = digests
+        self.placing = placing
+        self.prints = prints
+        self.waited_for = waited_for
+        self.problems = problems
+
+    def render(
+        self, name: str, service: Map, depends: tuple[str, ...], depends_override: dict[str, Any]
+    ) -> Service:
+        """Return the service with its override. What is wrong is added to ``problems``."""
+        chosen = policy.policy_of(self.target.app, name)
+        where = self.target.app.where
+        restart_word = str(service.get("restart") or "")
+        one_shot = name in self.waited_for and restart_word not in ("always", "unless-stopped")
+        policy.check_limits(name, service, chosen, where)
+        count, replica_override = policy.replicas(service, chosen)
+        written = image_of(service, chosen)
+        image = self.pinned(name, service, written)
+        published = ports(
+            list(chosen.ports) if chosen.ports is not None else as_items(service.get("ports")),
+            service.where_of("ports"),
+        )
+        self.check_replicas(name, service, count, published)
+        mounts, mount_notes = self.mounts(name, service, chosen)
+        own: dict[str, Any] = {}
+        if image is not None and image != service.get("image"):
+            own["image"] = image
+        if service.get("build") is not None:
+            own["build"] = RESET  # the context stays here; without this Compose would try to build
+        if chosen.ports is not None:
+            own["ports"] = override(list(chosen.ports))
+        if chosen.health is not None:
+            own["healthcheck"] = healthcheck(chosen.health, where)
+        result = policy.combine(
+            own,
+            policy.simple(chosen),
+            policy.restart(service, chosen, one_shot=one_shot),
+            policy.logging(service, chosen),
+            policy.limits(service, chosen),
+            replica_override,
+            depends_override,
+            mounts,
+            {"labels": self.labels(service, chosen)},
+        )
+        facts = ServiceFacts(
+            name=name,
+            image=image,
+            replicas=count,
+            one_shot=one_shot,
+            may_exit=(chosen.restart or restart_word) == "no",
+            healthcheck=_has_healthcheck(service, chosen),
+            ports=tuple(str(port) for port in published if port.published),
+            depends_on=depends,
+            platform=chosen.platform or (str(service["platform"]) if service.get("platform") else None),
+            build=service.get("build") is not None,
+        )
+        said = notes.service_notes(name, service, image=image, written_image=written, ports=published)
+        return Service(name, facts, result, (*mount_notes, *said))
+
+    def pinned(self, name: str, service: Map, written: str | None) -> str | None:
+        """The image by its digest, where the inventory's ``pin`` wants that and it is known."""
+        if written is None:
+            self.problems.append(
+                RenderError(
+                    f"{name} is built, and has no image: to push and pull."
+                    if service.get("build") is not None
+                    else f"{name} has no image.",
+                    where=service.where,
+                    hint=f"Add image: to it, or longshore: services: {name}: image: in the inventory.",
+                )
+            )
+            return None
+        pin = self.target.app.pin
+        if pin == "never" or "@sha256:" in written:
+            return self.digests.get(written, written) if pin != "never" else written
+        if written in self.digests:
+            return self.digests[written]
+        if pin == "always":
+            self.problems.append(
+                RenderError(
+                    f"{written} can't be pinned: its digest is not known.",
+                    where=service.where_of("image"),
+                    hint="Is it in the registry? 'pin: when-possible' deploys it by its tag.",
+                )
+            )
+        return written
+
+    def check_replicas(self, name: str, service: Map, count: int, published: tuple[Port, ...]) -> None:
+        """Refuse what Compose would refuse only halfway through."""
+        if count < 2:
+            return
+        fixed = next((port for port in published if port.published), None)
+        if service.get("container_name") or fixed is not None:
+            reason = f"publishes port {fixed.published}" if fixed else "has a fixed container_name"
+            self.problems.append(
+                RenderError(f"{name} can't run {count} times on a host: it {reason}.", where=service.where)
+            )
+
+    def mounts(self, name: str, service: Map, chosen: ServicePolicy) -> tuple[dict[str, Any], list[Note]]:
+        """The mounts that differ from the file's; all of them when one is dropped."""
+        said: list[Note] = []
+        listed: dict[str, tuple[Mount, bool]] = {}
+        for item in as_items(service.get("volumes")):
+            listed[item.target] = (item, False)
+        for text in chosen.volumes:
+            added = mount(text, self.placing.files.project, self.target.app.where)
+            listed[added.target] = (added, True)
+        entries: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        dropped = False
+        for item, added_by_policy in listed.values():
+            try:
+                placed = self.placing.mount(item, name)
+            except LongshoreError as error:
+                self.problems.append(error)
+                continue
+            if placed is None:
+                dropped = True
+                continue
+            if notes.source_mount(item, service):
+                said.append(notes.source_note(item, name))
+            entries.append(placed)
+            if item.path is not None or added_by_policy:
+                changed.append(placed)
+        if dropped:
+            return {"volumes": override(entries) if entries else RESET}, said
+        return ({"volumes": changed} if changed else {}), said
+
+    def labels(self, service: Map, chosen: ServicePolicy) -> dict[str, str]:
+        """Ours (stable between releases: a changed label recreates the container) and the policy's."""
+        labels = {key: str(value) for key, value in chosen.labels.items()}
+        labels["longshore.app"] = self.target.app.name
+        labels["longshore.environment"] = self.target.environment
+        used = {
+            f"{kind}/{source}": self.prints[f"{kind}/{source}"]
+            for kind in ("configs", "secrets")
+            for source in used_sources(service, kind)
+            if f"{kind}/{source}" in self.prints
+        }
+        if used:
+            # Compose's config hash doesn't cover what configs and secrets hold (docker/compose#11900).
+            labels["longshore.content"] = combined_print(used)
+        return dict(sorted(labels.items()))
+
+
+def used_sources(service: Map, kind: str) -> list[str]:
+    """The configs or secrets that a service uses, by their top-level names."""
+    return [
+        str(item.get("source")) if isinstance(item, Map) else str(item)
+        for item in as_items(service.get(kind))
+    ]
+
+
+def _has_healthcheck(service: Map, chosen: ServicePolicy) -> bool:
+    health = chosen.health
+    if health is not None:
+        if health.none:
+            return False
+        if health.http is not None or health.tcp is not None or health.command is not None:
+            return True
+    said = service.get("healthcheck")
+    if not isinstance(said, Map) or str(said.get("disable")).lower() == "true":
+        return False
+    test = said.get("test")
+    first = test[0] if isinstance(test, list) and test else test
+    return first not in (None, "", "NONE")

@@ -1,1 +1,55 @@
+"""The inventory: Ansible's YAML format read, checked and turned into an ``Environment``.
 
+This is the façade; everything else in the package is private to it, but for
+:mod:`~longshore.inventory.model` (the shapes) and :mod:`~longshore.inventory.patterns`.
+"""
+
+from longshore.inventory.choose import Selection, select
+from longshore.inventory.files import environments, find_root
+from longshore.inventory.load import load
+from longshore.inventory.model import (
+    App,
+    Database,
+    Environment,
+    EnvValue,
+    Group,
+    Health,
+    Host,
+    Level,
+    Logging,
+    Migrate,
+    MountRule,
+    Registry,
+    ServicePolicy,
+    SmokeCheck,
+    Source,
+    SshSettings,
+    Target,
+    Variable,
+)
+
+__all__ = [
+    "App",
+    "Database",
+    "EnvValue",
+    "Environment",
+    "Group",
+    "Health",
+    "Host",
+    "Level",
+    "Logging",
+    "Migrate",
+    "MountRule",
+    "Registry",
+    "Selection",
+    "ServicePolicy",
+    "SmokeCheck",
+    "Source",
+    "SshSettings",
+    "Target",
+    "Variable",
+    "environments",
+    "find_root",
+    "load",
+    "select",
+]

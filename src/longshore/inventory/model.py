@@ -78,6 +78,8 @@ class EnvValue:
     value: str
     source: Source
     secret: bool = False
+    overrode: tuple[EnvValue, ...] = ()
+    """What it overrode, strongest first; each as it is written."""
 
     def __repr__(self) -> str:  # a traceback or an assertion must not show a secret
         return f"EnvValue({'***' if self.secret else repr(self.value)})"
@@ -251,6 +253,8 @@ class Environment:
     state_dir: str = "/var/lib/longshore"
     files: tuple[str, ...] = ()
     """Every file that was read, relative to ``root``."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what is allowed and yet probably not meant."""
 
     def hosts_of(self, app: str) -> tuple[str, ...]:
         """The names of the hosts that run ``app``; raises ``KeyError`` for an unknown one."""

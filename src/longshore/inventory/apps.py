@@ -1,0 +1,172 @@
+"""From checked settings to the model: an app and its policies as one host sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longshore.errors import Where
+from longshore.inventory.kinds import Reading, merge
+from longshore.inventory.model import (
+    App,
+    Database,
+    Health,
+    Logging,
+    Migrate,
+    Registry,
+    ServicePolicy,
+    SmokeCheck,
+)
+from longshore.inventory.nodes import Key, MappingNode, Node, is_null
+from longshore.inventory.settings import APP, SERVICE
+
+_Values = Mapping[str, Any]
+
+
+def with_defaults(app: MappingNode) -> MappingNode:
+    """Lay each service of an app over the app's ``defaults``, so that a part of one keeps the rest."""
+    defaults, services = app.get("defaults"), app.get("services")
+    if defaults is None or is_null(defaults) or not isinstance(services, MappingNode):
+        return app
+    merged: dict[str, tuple[Key, Node]] = {
+        key.name: (key, defaults if is_null(policy) else merge(defaults, policy, SERVICE))
+        for key, policy in services
+    }
+    items = dict(app.items)
+    items["services"] = (items["services"][0], MappingNode(merged, services.where))
+    return MappingNode(items, app.where)
+
+
+def without_env(app: MappingNode) -> MappingNode:
+    """The app without ``env``, which is read key by key with its sources."""
+    if "env" not in app.items:
+        return app
+    return MappingNode({name: pair for name, pair in app.items.items() if name != "env"}, app.where)
+
+
+def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App | None:
+    """Check an app's merged settings and make the model of them; ``None`` after a report."""
+    path = f"longshore.apps.{name}"
+    found = APP.check(with_defaults(without_env(node)), path, reading)
+    if not isinstance(found, Mapping) or "compose" not in found:
+        return None
+    compose = node.get("compose") or node
+    defaults = _policy(found.get("defaults", {}))
+    if defaults.logging is None:
+        defaults = _policy({**found.get("defaults", {}), "logging": {}})
+    url = found.get("url")
+    return App(
+        name=name,
+        hosts=found.get("hosts", "all"),
+        compose=tuple(
+            _file(root, text, f"{path}.compose", compose.where, reading) for text in found["compose"]
+        ),
+        project=found.get("project", name),
+        profiles=found.get("profiles", ()),
+        files=_files(found.get("files", {}), node, root, path, reading),
+        mounts=found.get("mounts", {}),
+        services={service: _policy(policy) for service, policy in found.get("services", {}).items()},
+        defaults=defaults,
+        migrate=_migrate(found.get("migrate")),
+        smoke=tuple(_smoke(check, url, path, reading) for check in found.get("smoke", ())),
+        databases={key: _database(key, value) for key, value in found.get("databases", {}).items()},
+        url=url,
+        keep=found.get("keep", 5),
+        health_timeout=found.get("health_timeout", 120.0),
+        stability=found.get("stability", 3.0),
+        pin=found.get("pin", "when-possible"),
+        where=node.where,
+    )
+
+
+def build_registry(name: str, found: _Values) -> Registry:
+    """A registry of its checked settings."""
+    return Registry(
+        name=name,
+        insecure=found.get("insecure", False),
+        mirror=found.get("mirror"),
+        username=found.get("username"),
+        password=found.get("password"),
+    )
+
+
+def _file(root: Path, text: str, name: str, where: Where, reading: Reading) -> Path:
+    path = root / text
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        what = "is a folder" if text and path.is_dir() else "doesn't exist"
+        reading.problem(f"{name}: {text} {what}.", where, "Paths start at the project's root.")
+    return path
+
+
+def _files(
+    found: Mapping[str, str], node: MappingNode, root: Path, path: str, reading: Reading
+) -> dict[str, Path]:
+    section = node.get("files")
+    files = {}
+    for target, text in found.items():
+        said = section.get(target) if isinstance(section, MappingNode) else None
+        files[target] = _file(root, text, f"{path}.files", (said or node).where, reading)
+    return files
+
+
+def _policy(found: _Values) -> ServicePolicy:
+    reserve = found.get("reserve") or {}
+    logging, health = found.get("logging"), found.get("health")
+    return ServicePolicy(
+        image=found.get("image"),
+        hosts=found.get("hosts"),
+        cpus=found.get("cpus"),
+        memory=found.get("memory"),
+        pids=found.get("pids"),
+        reserve_cpus=reserve.get("cpus"),
+        reserve_memory=reserve.get("memory"),
+        restart=found.get("restart"),
+        logging=None if logging is None else Logging(**_own(logging)),
+        volumes=found.get("volumes", ()),
+        ports=found.get("ports"),
+        health=Health(**_own(health)) if health and _own(health) else None,
+        environment=found.get("environment", {}),
+        labels=found.get("labels", {}),
+        replicas=found.get("replicas"),
+        platform=found.get("platform"),
+        stop_grace=found.get("stop_grace"),
+    )
+
+
+def _own(found: _Values) -> dict[str, Any]:
+    """The section's values without the note of its place."""
+    return {name: value for name, value in found.items() if name}
+
+
+def _migrate(found: _Values | None) -> Migrate | None:
+    if not found or "service" not in found or "command" not in found:
+        return None
+    return Migrate(**_own(found))
+
+
+def _database(name: str, found: _Values) -> Database:
+    return Database(
+        name=name,
+        kind=found.get("kind", "postgres"),
+        service=found.get("service", name),
+        user=found.get("user"),
+        database=found.get("database"),
+    )
+
+
+def _smoke(found: _Values, base: str | None, path: str, reading: Reading) -> SmokeCheck:
+    url, tcp = found.get("url"), found.get("tcp")
+    where = found.get("", Where(""))
+    if not url and not tcp:
+        reading.problem(f"{path}.smoke: a check needs url or tcp.", where, "Write - url: /health")
+    if url and url.startswith("/"):
+        if base is None:
+            reading.problem(f"{path}.smoke: {url} needs the app's url.", where, "Write url: https://…")
+        url = f"{(base or '').rstrip('/')}{url}"
+    values = {name: value for name, value in _own(found).items() if name not in ("name", "url", "tcp")}
+    return SmokeCheck(name=found.get("name", found.get("url") or tcp or "smoke"), url=url, tcp=tcp, **values)

@@ -1,0 +1,471 @@
+"""What a setting can be: kinds that check a value, explain it, and describe themselves as JSON Schema.
+
+A kind turns a node into a value, or reports a sentence with an example and returns ``None``. Templates are
+resolved on the way by the :class:`Reading`; in the first pass over the files they are left for later.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longshore import values
+from longshore.errors import InventoryError, Where
+from longshore.inventory.hidden import looks_secret
+from longshore.inventory.nearest import did_you_mean
+from longshore.inventory.nodes import (
+    MappingNode,
+    Node,
+    Scalar,
+    SequenceNode,
+    describe,
+    from_plain,
+    is_null,
+)
+
+Scope = Literal["environment", "host"]
+"""Where a setting may be said: for the whole environment only, or at every level."""
+
+
+class Later:
+    """The value of a template in the first pass: unknown yet, and no error."""
+
+
+LATER = Later()
+
+
+@dataclass
+class Reading:
+    """One pass over settings: where problems go, and how templates are resolved (``None``: not yet)."""
+
+    report: Callable[[InventoryError], None]
+    resolve: Callable[[Scalar], Any] | None = None
+    environment_wide: bool = True
+    """Whether what is read is said at a level that covers every host."""
+    templated: bool = False
+    """Set when a template was met: the value then belongs to one host only."""
+
+    def problem(self, message: str, where: Where, hint: str = "") -> None:
+        self.report(InventoryError(message, where=where, hint=hint))
+
+    def open(self, node: Node) -> Node | Later:
+        """The node itself, or what its template resolves to."""
+        if not isinstance(node, Scalar) or not node.is_template:
+            return node
+        self.templated = True
+        if self.resolve is None:
+            return LATER
+        return from_plain(self.resolve(node), node.where)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Base of all kinds. ``label`` and ``example`` are for people: the reference table and errors."""
+
+    label: str = ""
+    example: str = ""
+
+    def check(self, node: Node, name: str, reading: Reading) -> Any:
+        """Return the value, or ``None`` after a report; ``LATER`` for a template of the first pass."""
+        opened = reading.open(node)
+        if isinstance(opened, Later):
+            return LATER
+        return self.read(opened, name, reading)
+
+    def read(self, node: Node, name: str, reading: Reading) -> Any:
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of the value as it is written, templates aside."""
+        raise NotImplementedError
+
+    def wrong(self, node: Node, name: str, reading: Reading) -> None:
+        """Report that ``node`` isn't of this kind."""
+        hint = f"Write it as {name}: {self.example}" if self.example else ""
+        reading.problem(f"{name} must be {self.label}, not {describe(node)}.", node.where, hint)
+
+
+def as_text(node: Node, name: str, reading: Reading) -> str | None:
+    """A scalar as the text that was written. What YAML 1.1 reads as something else is reported."""
+    if not isinstance(node, Scalar) or node.value is None:
+        what = "has no value" if is_null(node) else f"must be a text, not {describe(node)}"
+        hint = 'Write "" for an empty one.' if is_null(node) else ""
+        reading.problem(f"{name} {what}.", node.where, hint)
+        return None
+    if node.surprising:
+        if looks_secret(name.rpartition(".")[2]):
+            reading.problem(f"{name} is not a text to YAML.", node.where, "Write it in quotes.")
+        else:
+            said = f"{name}: {node.raw} is {describe(node)} to YAML."
+            reading.problem(said, node.where, f'Write "{node.raw}".')
+        return None
+    return node.raw if not isinstance(node.value, str) else node.value
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A text. ``pattern`` bounds it, ``rule`` says that bound in words."""
+
+    label: str = "a text"
+    pattern: str = ""
+    rule: str = ""
+
+    def read(self, node: Node, name: str, reading: Reading) -> str | None:
+        text = as_text(node, name, reading)
+        if text is None:
+            return None
+        if "\x00" in text or any(0xD800 <= ord(character) < 0xE000 for character in text):
+            reading.problem(f"{name} holds a character that no file can hold.", node.where)
+            return None
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            hint = f"Write it as {name}: {self.example}" if self.example else ""
+            reading.problem(f"{name}: {text[:60]!r} is not {self.rule or self.label}.", node.where, hint)
+            return None
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        shape: dict[str, Any] = {"type": ["string", "number"]}
+        if self.pattern:
+            shape = {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+        return shape
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of a few words."""
+
+    choices: tuple[str, ...] = ()
+    label: str = "one of a few words"
+
+    def read(self, node: Node, name: str, reading: Reading) -> str | None:
+        text = as_text(node, name, reading)
+        if text is None:
+            return None
+        if text not in self.choices:
+            hint = did_you_mean(text, self.choices, list_all="It is one of")
+            reading.problem(f"{name} can't be {text[:60]!r}.", node.where, hint)
+            return None
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.choices)}
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """``true`` or ``false``; also YAML 1.1's ``yes`` and ``no``, which can mean nothing else here."""
+
+    label: str = "true or false"
+    example: str = "true"
+
+    def read(self, node: Node, name: str, reading: Reading) -> bool | None:
+        if isinstance(node, Scalar):
+            if isinstance(node.value, bool):
+                return node.value
+            if isinstance(node.value, str) and node.value.lower() in ("true", "false"):
+                return node.value.lower() == "true"
+        self.wrong(node, name, reading)
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
+class Whole(Kind):
+    """A whole number between bounds."""
+
+    label: str = "a whole number"
+    minimum: int = 0
+    maximum: int = 1_000_000
+
+    def read(self, node: Node, name: str, reading: Reading) -> int | None:
+        number: int | None = None
+        if isinstance(node, Scalar) and not isinstance(node.value, bool):
+            if isinstance(node.value, int) and not node.surprising:
+                number = node.value
+            elif isinstance(node.value, str) and re.fullmatch(r"-?[0-9]{1,9}", node.value.strip()):
+                number = int(node.value)
+            elif node.surprising:
+                as_text(node, name, reading)
+                return None
+        if number is None:
+            self.wrong(node, name, reading)
+            return None
+        if not self.minimum <= number <= self.maximum:
+            bounds = f"{self.minimum} to {self.maximum}"
+            reading.problem(f"{name} must be a whole number from {bounds}, not {number}.", node.where)
+            return None
+        return number
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+
+
+@dataclass(frozen=True)
+class Unit(Kind):
+    """A number with a unit: a size, a duration, or CPU cores."""
+
+    parse: Callable[[Any], int | float] = values.parse_cpus
+    pattern: str = ""
+    minimum: float = 0
+    shortest: str = ""
+    """The minimum as a person writes it."""
+
+    def read(self, node: Node, name: str, reading: Reading) -> int | float | None:
+        if isinstance(node, Scalar) and isinstance(node.value, (int, float)) and not node.surprising:
+            text: str | None = node.raw
+        elif not isinstance(node, Scalar) or node.value is None or isinstance(node.value, bool):
+            self.wrong(node, name, reading)
+            return None
+        elif isinstance(node.value, float):
+            text = node.raw  # 0.50 is 0.5 cores whatever YAML thinks of its digits
+        else:
+            text = as_text(node, name, reading)
+        if text is None:
+            return None
+        try:
+            value = self.parse(text)
+        except ValueError as error:
+            reading.problem(f"{name}: {error}", node.where)
+            return None
+        if value < self.minimum:
+            reading.problem(f"{name} must be at least {self.shortest}, not {text}.", node.where)
+            return None
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": ["string", "number"], "pattern": f"^(?:{self.pattern})$"}
+
+
+@dataclass(frozen=True)
+class Command(Kind):
+    """A command: a line that is split as a shell splits it (nothing is expanded), or a list of arguments."""
+
+    label: str = "a command"
+    example: str = "alembic upgrade head"
+
+    def read(self, node: Node, name: str, reading: Reading) -> tuple[str, ...] | None:
+        if isinstance(node, SequenceNode):
+            items = [Text().check(item, name, reading) for item in node.items]
+            words = tuple(item for item in items if isinstance(item, str))
+            if not node.items:
+                self.wrong(node, name, reading)
+            return words if len(words) == len(items) else None
+        text = as_text(node, name, reading)
+        if text is None:
+            return None
+        try:
+            words = tuple(shlex.split(text))
+        except ValueError as error:
+            reading.problem(f"{name}: {text[:60]!r} can't be split: {error}.", node.where)
+            return None
+        if not words:
+            reading.problem(f"{name} is an empty command.", node.where, f"Write it as {name}: {self.example}")
+            return None
+        return words
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": ["string", "array"], "items": {"type": ["string", "number"]}}
+
+
+@dataclass(frozen=True)
+class ShellOrList(Command):
+    """A command of a health check: a line goes to the container's shell as it is, a list is run directly."""
+
+    label: str = "a command"
+    example: str = "pg_isready -q"
+
+    def read(self, node: Node, name: str, reading: Reading) -> Any:
+        if isinstance(node, SequenceNode):
+            return super().read(node, name, reading)
+        text = as_text(node, name, reading)
+        return text or None
+
+
+@dataclass(frozen=True)
+class Anything(Kind):
+    """Any value, as plain data."""
+
+    label: str = "any value"
+
+    def check(self, node: Node, name: str, reading: Reading) -> Any:
+        if isinstance(node, MappingNode):
+            return {key.name: self.check(value, name, reading) for key, value in node}
+        if isinstance(node, SequenceNode):
+            return [self.check(item, name, reading) for item in node.items]
+        opened = reading.open(node)
+        if isinstance(opened, Later):
+            return LATER
+        return opened.value if isinstance(opened, Scalar) else self.check(opened, name, reading)
+
+    def schema(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class ListOf(Kind):
+    """A list; with ``single``, one value is a list of one."""
+
+    item: Kind = field(default_factory=Text)
+    single: bool = False
+    label: str = "a list"
+
+    def read(self, node: Node, name: str, reading: Reading) -> tuple[Any, ...] | None:
+        nodes: Sequence[Node]
+        if isinstance(node, SequenceNode):
+            nodes = node.items
+        elif self.single and isinstance(node, Scalar) and node.value is not None:
+            nodes = (node,)
+        else:
+            self.wrong(node, name, reading)
+            return None
+        found = [self.item.check(entry, name, reading) for entry in nodes]
+        return tuple(value for value in found if value is not None and value is not LATER)
+
+    def schema(self) -> dict[str, Any]:
+        whole = {"type": "array", "items": templated(self.item.schema())}
+        return {"anyOf": [whole, self.item.schema()]} if self.single else whole
+
+
+@dataclass(frozen=True)
+class MapOf(Kind):
+    """A mapping whose keys the person chooses. ``key`` bounds them, ``key_rule`` says so in words."""
+
+    item: Kind = field(default_factory=Text)
+    key: str = r".+"
+    key_rule: str = ""
+    label: str = "a mapping"
+
+    def read(self, node: Node, name: str, reading: Reading) -> Mapping[str, Any] | None:
+        if is_null(node):
+            return {}
+        if not isinstance(node, MappingNode):
+            self.wrong(node, name, reading)
+            return None
+        found: dict[str, Any] = {}
+        for key, value in node:
+            if not re.fullmatch(self.key, key.name):
+                reading.problem(f"{name}: {key.name!r} is not {self.key_rule}.", key.where)
+                continue
+            checked = self.item.check(value, f"{name}.{key.name}", reading)
+            if checked is not None and checked is not LATER:
+                found[key.name] = checked
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": ["object", "null"], "additionalProperties": templated(self.item.schema())}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of ours: its kind, its default as a person would write it, and one sentence."""
+
+    name: str
+    kind: Kind
+    summary: str
+    default: str = ""
+    scope: Scope = "host"
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Section(Kind):
+    """A mapping with known keys. Of the keys in ``one_of`` a value can have only one."""
+
+    settings: tuple[Setting, ...] = ()
+    one_of: tuple[str, ...] = ()
+    label: str = "a mapping"
+
+    def setting(self, name: str) -> Setting | None:
+        """The setting of that name, or ``None``."""
+        return next((setting for setting in self.settings if setting.name == name), None)
+
+    def read(self, node: Node, name: str, reading: Reading) -> Mapping[str, Any] | None:
+        if is_null(node):
+            return {}
+        if not isinstance(node, MappingNode):
+            self.wrong(node, name, reading)
+            return None
+        known = {setting.name: setting for setting in self.settings}
+        found: dict[str, Any] = {"": node.where}
+        for key, value in node:
+            setting = known.get(key.name)
+            if setting is None:
+                hint = did_you_mean(key.name, known, list_all="It has")
+                reading.problem(f"{name} has no setting {key.name!r}.", key.where, hint)
+                continue
+            if setting.scope == "environment" and not reading.environment_wide:
+                hint = "Say it at all.vars, in group_vars/all.yml, or with --set."
+                reading.problem(f"{name}.{key.name} is the same for all hosts.", key.where, hint)
+                continue
+            if is_null(value) and not isinstance(setting.kind, (Section, MapOf)):
+                continue  # back to the default
+            checked = setting.kind.check(value, f"{name}.{key.name}", reading)
+            if checked is not None and checked is not LATER:
+                found[key.name] = checked
+        self._check_whole(node, name, found, reading)
+        return found
+
+    def _check_whole(self, node: MappingNode, name: str, found: Mapping[str, Any], reading: Reading) -> None:
+        given = [key for key in self.one_of if not is_null(node.get(key)) and found.get(key) is not False]
+        if len(given) > 1:
+            reading.problem(f"{name} has {' and '.join(given)}.", node.where, "Keep one of them.")
+        if reading.resolve is None:
+            return  # what is missing here may be said at another level
+        for setting in self.settings:
+            if setting.required and is_null(node.get(setting.name)):
+                example = setting.kind.example
+                hint = f"Write {setting.name}: {example}" if example else ""
+                reading.problem(f"{name} needs {setting.name}.", node.where, hint)
+
+    def schema(self) -> dict[str, Any]:
+        properties = {}
+        for setting in self.settings:
+            shape = templated(setting.kind.schema())
+            shape["description"] = setting.summary + (
+                f" Default: {setting.default}." if setting.default else ""
+            )
+            properties[setting.name] = shape
+        return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+
+
+def templated(shape: dict[str, Any]) -> dict[str, Any]:
+    """The shape, or a text that holds a template."""
+    types = shape.get("type")
+    if not shape or (types == "string" and "pattern" not in shape) or "object" in (types or ()):
+        return dict(shape)
+    return {"anyOf": [shape, {"type": "string", "pattern": r"\{[{%]"}]}
+
+
+def merge(weak: Node | None, strong: Node, kind: Kind) -> Node:
+    """Lay ``strong`` over ``weak`` key by key, as far as the kinds are mappings; else ``strong`` replaces.
+
+    A key of ``one_of`` in ``strong`` takes the others of ``weak`` away: a host that says
+    ``health: {none: true}`` has no HTTP check from its group.
+    """
+    if weak is None or is_null(weak):
+        return strong
+    if not isinstance(kind, (Section, MapOf)):
+        return strong
+    if is_null(strong):
+        return weak
+    if not isinstance(weak, MappingNode) or not isinstance(strong, MappingNode):
+        return strong
+    items = dict(weak.items)
+    if isinstance(kind, Section) and kind.one_of and any(name in strong.items for name in kind.one_of):
+        for name in kind.one_of:
+            items.pop(name, None)
+    for name, (key, value) in strong.items.items():
+        earlier = items.get(name)
+        inner: Kind | None = kind.item if isinstance(kind, MapOf) else None
+        if isinstance(kind, Section):
+            setting = kind.setting(name)
+            inner = setting.kind if setting else None
+        if earlier is not None and inner is not None:
+            value = merge(earlier[1], value, inner)
+        items[name] = (key, value)
+    return MappingNode(items, strong.where)

@@ -1,0 +1,182 @@
+"""The story of loading: files, tree, levels, settings, apps, targets. All problems are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longshore.errors import InventoryError, LongshoreError, Problems, Where
+from longshore.inventory import patterns
+from longshore.inventory.apps import build_registry
+from longshore.inventory.connection import ssh_settings
+from longshore.inventory.envfiles import read_env_files
+from longshore.inventory.kinds import Reading, Section
+from longshore.inventory.levels import Levels, read_levels
+from longshore.inventory.model import Environment, Group, Host
+from longshore.inventory.nearest import did_you_mean
+from longshore.inventory.nodes import MappingNode, is_null
+from longshore.inventory.overrides import read_overrides
+from longshore.inventory.settings import ROOT
+from longshore.inventory.sources import read_sources
+from longshore.inventory.targets import TargetBuilder
+from longshore.inventory.variables import SETTINGS, Context, HostVariables, Said
+
+
+class Collector:
+    """Takes problems as they are found; each is told once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, InventoryError] = {}
+
+    def __call__(self, problem: InventoryError) -> None:
+        self._found.setdefault(str(problem), problem)
+
+    def stop(self) -> None:
+        """Raise what was found: the problem itself, or all of them in the order of the files."""
+        if not self._found:
+            return
+        problems = sorted(self._found.values(), key=_place)
+        raise problems[0] if len(problems) == 1 else Problems(problems)
+
+
+def _place(problem: InventoryError) -> tuple[str, int, int]:
+    where = problem.where
+    return (where.file, where.line, where.column) if isinstance(where, Where) else (str(where or ""), 0, 0)
+
+
+def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Environment:
+    """Read and check everything about ``environment`` in the project at ``root``.
+
+    ``overrides`` are ``--set``'s ``name=value`` texts, the strongest level. Raises ``InventoryError`` for one
+    problem and ``Problems`` for several; no file is written and no host is asked.
+    """
+    root = root.resolve()
+    report = Collector()
+    command = read_overrides(overrides, report)
+    sources = read_sources(root, environment, report)
+    levels = read_levels(sources, command, root, environment, report)
+    for said, everywhere in levels.all_settings():
+        _check_settings(said, everywhere=everywhere, report=report)
+    report.stop()
+
+    top = levels.environment_context()
+    settings = _environment_settings(top, report)
+    groups = {
+        name: Group(name, levels.members.get(name, ()), tuple(draft.children))
+        for name, draft in sources.tree.groups.items()
+    }
+    apps = _apps(levels, settings, groups, report)
+    hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
+    env = read_env_files(root, environment, apps, report)
+    _check_app_names(levels, apps, report)
+    builder = TargetBuilder(
+        environment=environment,
+        root=root,
+        levels=levels,
+        groups=groups,
+        env_files=env,
+        report=report,
+    )
+    targets = builder.build(apps, hosts)
+    report.stop()
+    return Environment(
+        name=environment,
+        root=root,
+        hosts=hosts,
+        groups=groups,
+        apps=apps,
+        targets=targets,
+        registries={
+            name: build_registry(name, found) for name, found in settings.get("registries", {}).items()
+        },
+        parallel=settings.get("parallel", 20),
+        connect_timeout=settings.get("connect_timeout", 10.0),
+        state_dir=settings.get("state_dir", "/var/lib/longshore"),
+        files=(*sources.files, *(str(path.relative_to(root)) for path in env.files)),
+        warnings=(*sources.warnings, *env.warnings),
+    )
+
+
+def _check_settings(said: Said, *, everywhere: bool, report: Collector) -> None:
+    """The first pass: everything that can be seen without resolving a template."""
+    reading = Reading(report, environment_wide=everywhere)
+    ROOT.check(said.node, SETTINGS, reading)
+
+
+def _environment_settings(top: Context, report: Collector) -> Mapping[str, Any]:
+    """The settings that are the same for all hosts, apps aside."""
+    node = top.settings
+    if not isinstance(node, MappingNode):
+        return {}
+    reading = Reading(report, resolve=_resolver(top, report))
+    section = Section(settings=tuple(setting for setting in ROOT.settings if setting.name != "apps"))
+    rest = {name: pair for name, pair in node.items.items() if name != "apps"}
+    found = section.check(MappingNode(rest, node.where), SETTINGS, reading)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _resolver(context: Context, report: Collector) -> Any:
+    def resolve(node: Any) -> Any:
+        return context.resolve(node)
+
+    return resolve
+
+
+def _apps(
+    levels: Levels, settings: Mapping[str, Any], groups: Mapping[str, Group], report: Collector
+) -> dict[str, tuple[str, ...]]:
+    """App name to its hosts. The pattern is the same for all hosts, so it is read once."""
+    top = levels.environment_context()
+    found: dict[str, tuple[str, ...]] = {}
+    for name, node in levels.declared_apps().items():
+        said = node.get("hosts")
+        where = said.where if said is not None and not is_null(said) else node.where
+        pattern: Any = "all"
+        try:
+            if said is not None and not is_null(said):
+                pattern = top.resolve(said)
+            hosts = patterns.match(str(pattern), hosts=levels.contexts, groups=groups, where=where)
+        except LongshoreError as error:
+            report(InventoryError(error.message, where=error.where, hint=error.hint))
+            continue
+        if not hosts:
+            hint = (
+                "Name a host or group that this environment has."
+                if levels.contexts
+                else ("The inventory has no hosts yet.")
+            )
+            report(
+                InventoryError(f"The app {name} has no host: {pattern} matches none.", where=where, hint=hint)
+            )
+        found[name] = hosts
+    return found
+
+
+def _host(name: str, context: Context, levels: Levels, root: Path, report: Collector) -> Host:
+    chain = levels.tree.ancestors(name)
+    return Host(
+        name=name,
+        ssh=ssh_settings(name, context, root, report),
+        groups=tuple(group for group in reversed(chain) if group != "all"),
+        vars=HostVariables(context),
+        where=levels.tree.hosts[name].where,
+    )
+
+
+def _check_app_names(levels: Levels, apps: Mapping[str, tuple[str, ...]], report: Collector) -> None:
+    """An app that only a group or a host speaks of is a typo: apps are declared for all."""
+    for said, everywhere in levels.all_settings():
+        section = said.node.get("apps") if isinstance(said.node, MappingNode) else None
+        if everywhere or not isinstance(section, MappingNode):
+            continue
+        for key, _ in section:
+            if key.name not in apps:
+                hint = did_you_mean(key.name, apps) or "Declare it at all.vars or in group_vars/all.yml."
+                report(
+                    InventoryError(
+                        f"The app {key.name!r} is not declared for this environment.",
+                        where=key.where,
+                        hint=hint,
+                    )
+                )

@@ -1,0 +1,430 @@
+"""Every setting of ours, declared once: validation, JSON Schema and the reference table come from here.
+
+The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.inventory.apps` makes them.
+"""
+
+from __future__ import annotations
+
+from longshore import values
+from longshore.inventory.kinds import (
+    Anything,
+    Choice,
+    Command,
+    Flag,
+    Kind,
+    ListOf,
+    MapOf,
+    Section,
+    Setting,
+    ShellOrList,
+    Text,
+    Unit,
+    Whole,
+)
+
+_SIZE_PATTERN = r"\d+(\.\d+)?\s*([kKmMgGtTpP][iI]?)?[bB]?"
+
+# What the names of an app, a compose project and a service can be (compose-spec: name, services).
+APP_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+SERVICE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}"
+_REGISTRY_NAME = r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?"
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
+
+
+def _size(example: str, *, base: int = 1024, minimum: int = 0, shortest: str = "") -> Kind:
+    return Unit(
+        "a size",
+        example,
+        parse=lambda text: values.parse_size(text, base=base),
+        pattern=_SIZE_PATTERN,
+        minimum=minimum,
+        shortest=shortest,
+    )
+
+
+def _duration(example: str, *, minimum: float = 0, shortest: str = "") -> Kind:
+    return Unit(
+        "a duration",
+        example,
+        parse=values.parse_duration,
+        pattern=r"0|(\d+(\.\d+)?(ms|us|h|m|s|d))+",
+        minimum=minimum,
+        shortest=shortest,
+    )
+
+
+_CPUS = Unit("CPU cores", "0.5", parse=values.parse_cpus, pattern=r"\d*\.?\d+")
+_LOCAL_PATH = Text("a path in the project", "compose.yml", pattern=r"[^\x00]+", rule="a path")
+_HOSTS = Text("a host pattern", "web:!web3", pattern=r".*\S.*", rule="a host pattern")
+_PORT = Whole("a port", "8000", minimum=1, maximum=65535)
+_RESTART = Text(
+    "a restart policy",
+    "unless-stopped",
+    pattern=r"no|always|unless-stopped|on-failure(:[0-9]+)?",
+    rule="one of no, always, unless-stopped, on-failure, on-failure:3",
+)
+
+LOGGING = Section(
+    settings=(
+        Setting("driver", Text("a logging driver", "local"), "The engine's logging driver.", "json-file"),
+        Setting(
+            "max_size",
+            _size("10m", base=1000, minimum=1000, shortest="1k"),
+            "A log file is rotated when it has grown to this.",
+            "10m",
+        ),
+        Setting(
+            "max_file",
+            Whole("a whole number", "3", minimum=1, maximum=1000),
+            "How many log files are kept.",
+            "3",
+        ),
+        Setting("compress", Flag(), "Whether rotated log files are compressed.", "true"),
+        Setting(
+            "options",
+            MapOf(item=Text(example="{{.Name}}")),
+            "Further options of the driver, passed on as they are.",
+        ),
+    )
+)
+
+HEALTH = Section(
+    one_of=("http", "tcp", "command", "none"),
+    settings=(
+        Setting(
+            "http",
+            Text(
+                "PORT/PATH or a URL",
+                "8000/health",
+                pattern=r"(\d{1,5}(/\S*)?|https?://\S+)",
+                rule="PORT/PATH or a URL",
+            ),
+            "Healthy when this answers with a status below 400 inside the container.",
+        ),
+        Setting("tcp", _PORT, "Healthy when this port takes a connection inside the container."),
+        Setting(
+            "command", ShellOrList(), "Healthy when this command exits with 0; a line runs in the shell."
+        ),
+        Setting("none", Flag(), "Switches the health check of the image or compose file off.", "false"),
+        Setting("interval", _duration("30s", minimum=0.001, shortest="1ms"), "The time between two checks."),
+        Setting(
+            "timeout", _duration("10s", minimum=0.001, shortest="1ms"), "A check that takes longer failed."
+        ),
+        Setting("start_period", _duration("40s"), "Failures in this time after the start don't count."),
+        Setting(
+            "retries",
+            Whole("a whole number", "3", minimum=1, maximum=1000),
+            "So many failures in a row make it unhealthy.",
+        ),
+    ),
+)
+
+_RESERVE = Section(
+    settings=(
+        Setting("cpus", _CPUS, "CPU cores that are kept for the service."),
+        Setting("memory", _size("256M"), "Memory that is kept for the service."),
+    )
+)
+
+SERVICE = Section(
+    settings=(
+        Setting(
+            "image",
+            Text("an image", "registry.example.com/api:1.4", pattern=r"\S+", rule="an image"),
+            "Replaces the compose file's image.",
+        ),
+        Setting(
+            "hosts",
+            _HOSTS,
+            "Which of the app's hosts run this service; all of them when not said.",
+            scope="environment",
+        ),
+        Setting("cpus", _CPUS, "The most CPU cores the service can use."),
+        Setting(
+            "memory",
+            # Docker refuses less than 6 MB (moby: linuxMinMemory).
+            _size("512M", minimum=6 * 1024 * 1024, shortest="6M"),
+            "The most memory the service can use.",
+        ),
+        Setting(
+            "pids",
+            Whole("a whole number", "512", minimum=1, maximum=4_194_304),
+            "The most processes and threads.",
+        ),
+        Setting("reserve", _RESERVE, "What is kept for the service."),
+        Setting("restart", _RESTART, "When the engine starts it again."),
+        Setting("logging", LOGGING, "Where its output goes, and how it is rotated."),
+        Setting(
+            "volumes",
+            ListOf(item=Text("a volume", "data:/var/lib/app", pattern=r"\S.*", rule="a volume")),
+            "Added to the compose file's volumes, in its short form.",
+        ),
+        Setting(
+            "ports",
+            ListOf(
+                item=Text(
+                    "a port",
+                    '"8000:8000"',
+                    pattern=r"[0-9a-fA-F.:\[\]\-]+(/(tcp|udp|sctp))?",
+                    rule="a port as compose writes it",
+                ),
+                example='["127.0.0.1:8000:8000"]',
+            ),
+            "Replaces the compose file's published ports; an empty list publishes none.",
+        ),
+        Setting("health", HEALTH, "Its health check: one of http, tcp, command, none, or only times."),
+        Setting(
+            "environment",
+            MapOf(item=Text(example="info"), key=ENV_NAME, key_rule="the name of an environment variable"),
+            "Added to the service's environment. Secrets belong in the app's env.",
+        ),
+        Setting("labels", MapOf(item=Text(example="web")), "Added to the container's labels."),
+        Setting(
+            "replicas",
+            Whole("a whole number", "2", minimum=0, maximum=1000),
+            "How many containers run on each host.",
+        ),
+        Setting(
+            "platform",
+            Text(
+                "a platform",
+                "linux/arm64",
+                pattern=r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?",
+                rule="a platform as linux/arm64",
+            ),
+            "The platform of its image.",
+        ),
+        Setting("stop_grace", _duration("30s"), "The time it has to stop before it is killed."),
+    )
+)
+
+_MIGRATE = Section(
+    settings=(
+        Setting(
+            "service", Text("a service", "api"), "Whose image and environment it runs in.", required=True
+        ),
+        Setting("command", Command(), "What brings the schema up to date.", required=True),
+        Setting(
+            "history",
+            Command(example="alembic history"),
+            "What lists the migrations (migrate --history).",
+        ),
+        Setting("timeout", _duration("10m", minimum=1, shortest="1s"), "When it is given up.", "10m"),
+    )
+)
+
+_SMOKE = Section(
+    one_of=("url", "tcp"),
+    settings=(
+        Setting("name", Text("a name", "docs"), "How it is called in the report.", "the url or tcp"),
+        Setting(
+            "url",
+            Text("a URL", "https://example.org/health", pattern=r"(https?://\S+|/\S*)", rule="a URL"),
+            "What is requested; a path is taken on the app's url.",
+        ),
+        Setting(
+            "tcp",
+            Text(
+                "HOST:PORT",
+                "example.org:5432",
+                pattern=r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}",
+                rule="HOST:PORT",
+            ),
+            "What must take a connection.",
+        ),
+        Setting(
+            "status",
+            Whole("an HTTP status", "200", minimum=100, maximum=599),
+            "The status that is right.",
+            "200",
+        ),
+        Setting("contains", Text("a text", "ok"), "What the body must hold."),
+        Setting(
+            "json",
+            MapOf(item=Anything(example="ok")),
+            "Paths in the answered JSON (data.status) and their values.",
+        ),
+        Setting("timeout", _duration("10s", minimum=0.001, shortest="1ms"), "A try's longest time.", "10s"),
+        Setting(
+            "retries",
+            Whole("a whole number", "5", minimum=0, maximum=1000),
+            "How often it is tried again.",
+            "5",
+        ),
+    ),
+)
+
+_DATABASE = Section(
+    settings=(
+        Setting(
+            "kind",
+            Choice("a kind of database", "postgres", ("postgres", "mysql", "redis")),
+            "What it is.",
+            required=True,
+        ),
+        Setting("service", Text("a service", "db"), "Where it runs.", "its name here"),
+        Setting("user", Text("a user", "app"), "Who psql and the like log in as."),
+        Setting("database", Text("a database", "app"), "The database they open."),
+    )
+)
+
+APP = Section(
+    settings=(
+        Setting("hosts", _HOSTS, "Which hosts run the app.", "all", scope="environment"),
+        Setting(
+            "compose",
+            ListOf(item=_LOCAL_PATH, single=True, example="compose.yml"),
+            "Its compose files, from the project's root; *.j2 is a template.",
+            required=True,
+        ),
+        Setting(
+            "project",
+            Text(
+                "a project name",
+                "shop",
+                pattern=APP_NAME,
+                rule="a compose project name (small letters, digits, - and _)",
+            ),
+            "Compose's project name.",
+            "the app's name",
+            scope="environment",
+        ),
+        Setting(
+            "profiles",
+            ListOf(item=Text("a profile", "worker"), single=True, example="[worker]"),
+            "Compose profiles that are on.",
+        ),
+        Setting(
+            "env",
+            MapOf(item=Text(example="info"), key=ENV_NAME, key_rule="the name of an environment variable"),
+            "Variables of its .env, together with those of the files in env/.",
+        ),
+        Setting(
+            "files",
+            MapOf(
+                item=_LOCAL_PATH,
+                key=r"(?!/)(?!(.*/)?\.\.(/|$))[^\x00]+",
+                key_rule="a path inside the release (no leading /, no ..)",
+            ),
+            "Further files of the release: path there to path in the project; *.j2 is a template.",
+        ),
+        Setting(
+            "mounts",
+            MapOf(item=Choice("ship, state or drop", "state", ("ship", "state", "drop"))),
+            "What a relative bind mount is: shipped with the release, state on the host, or left out.",
+        ),
+        Setting(
+            "services",
+            MapOf(item=SERVICE, key=SERVICE_NAME, key_rule="the name of a service"),
+            "Policy by service.",
+        ),
+        Setting("defaults", SERVICE, "Policy for every service that doesn't say otherwise."),
+        Setting("migrate", _MIGRATE, "How its schema is brought up to date."),
+        Setting(
+            "smoke",
+            ListOf(item=_SMOKE, example="[{url: /health}]"),
+            "Checks from outside after a switch.",
+        ),
+        Setting(
+            "databases",
+            MapOf(item=_DATABASE, key=SERVICE_NAME, key_rule="a name"),
+            "Databases that psql, db-check and the like know.",
+        ),
+        Setting(
+            "url",
+            Text("a URL", "https://example.org", pattern=r"https?://\S+", rule="a URL"),
+            "Where people reach it.",
+        ),
+        Setting(
+            "keep",
+            Whole("a whole number", "5", minimum=2, maximum=1000),
+            "How many good releases stay on a host, to go back to.",
+            "5",
+        ),
+        Setting(
+            "health_timeout",
+            _duration("2m", minimum=1, shortest="1s"),
+            "The time to get healthy after a switch.",
+            "2m",
+        ),
+        Setting("stability", _duration("3s"), "The time without a restart that makes a release good.", "3s"),
+        Setting(
+            "pin",
+            Choice("always, when-possible or never", "always", ("always", "when-possible", "never")),
+            "Whether images are pinned by digest.",
+            "when-possible",
+        ),
+    )
+)
+
+_REGISTRY = Section(
+    settings=(
+        Setting("insecure", Flag(), "Whether plain HTTP or an unknown certificate is taken.", "false"),
+        Setting(
+            "mirror",
+            Text("a registry", "mirror.example.com:5000", pattern=r"\S+", rule="a registry"),
+            "Asked instead.",
+        ),
+        Setting("username", Text("a user", "deploy"), "Who logs in."),
+        Setting(
+            "password",
+            Text("a password", "\"{{ lookup('env', 'REGISTRY_PASSWORD') }}\""),
+            "Its password or token; best taken from the environment.",
+        ),
+    )
+)
+
+ROOT = Section(
+    settings=(
+        Setting(
+            "state_dir",
+            Text(
+                "an absolute path",
+                "/var/lib/longshore",
+                pattern=r"/(?!.*(^|/)\.\.?(/|$))[^\x00:\s]*[^\x00:\s/]",
+                rule="an absolute path without spaces, : and ..",
+            ),
+            "Where releases and state live on a host.",
+            "/var/lib/longshore",
+        ),
+        Setting(
+            "parallel",
+            Whole("a whole number", "20", minimum=1, maximum=500),
+            "How many hosts are worked on at once.",
+            "20",
+            scope="environment",
+        ),
+        Setting(
+            "connect_timeout",
+            _duration("10s", minimum=0.1, shortest="100ms"),
+            "When a connection attempt is given up.",
+            "10s",
+            scope="environment",
+        ),
+        Setting(
+            "registries",
+            MapOf(
+                item=_REGISTRY,
+                key=r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?",
+                key_rule="a registry's host name",
+            ),
+            "Registries by host name.",
+            scope="environment",
+        ),
+        Setting(
+            "roles",
+            ListOf(
+                item=Text("a role", "app", pattern=r"[a-z_][a-z0-9_]*", rule="the name of a role"),
+                single=True,
+                example="[app, postgres]",
+            ),
+            "What a host is for: built-in roles, and those of the project's roles/.",
+            "[app]",
+        ),
+        Setting(
+            "apps",
+            MapOf(item=APP, key=APP_NAME, key_rule="the name of an app (small letters, digits, - and _)"),
+            "The applications, by name.",
+        ),
+    )
+)

@@ -38,6 +38,11 @@ def with_defaults(app: MappingNode) -> MappingNode:
     return MappingNode(items, app.where)
 
 
+def prepared(app: MappingNode) -> MappingNode:
+    """The node that :func:`build_app` takes."""
+    return with_defaults(without_env(app))
+
+
 def without_env(app: MappingNode) -> MappingNode:
     """The app without ``env``, which is read key by key with its sources."""
     if "env" not in app.items:
@@ -46,9 +51,9 @@ def without_env(app: MappingNode) -> MappingNode:
 
 
 def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App | None:
-    """Check an app's merged settings and make the model of them; ``None`` after a report."""
+    """Check an app's :func:`prepared` settings and make the model of them; ``None`` after a report."""
     path = f"longshore.apps.{name}"
-    found = APP.check(with_defaults(without_env(node)), path, reading)
+    found = APP.check(node, path, reading)
     if not isinstance(found, Mapping) or "compose" not in found:
         return None
     compose = node.get("compose") or node

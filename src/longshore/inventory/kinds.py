@@ -26,6 +26,8 @@ from longshore.inventory.nodes import (
     is_null,
 )
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 Scope = Literal["environment", "host"]
 """Where a setting may be said: for the whole environment only, or at every level."""
 
@@ -47,6 +49,8 @@ class Reading:
     """Whether what is read is said at a level that covers every host."""
     templated: bool = False
     """Set when a template was met: the value then belongs to one host only."""
+    memo: dict[tuple[int, int], tuple[Node, Any]] | None = None
+    """Values of mappings without a template, shared between the readings of many hosts."""
 
     def problem(self, message: str, where: Where, hint: str = "") -> None:
         self.report(InventoryError(message, where=where, hint=hint))
@@ -70,10 +74,25 @@ class Kind:
 
     def check(self, node: Node, name: str, reading: Reading) -> Any:
         """Return the value, or ``None`` after a report; ``LATER`` for a template of the first pass."""
+        if reading.memo is not None and isinstance(node, MappingNode):
+            return self._remembered(node, name, reading, reading.memo)
         opened = reading.open(node)
         if isinstance(opened, Later):
             return LATER
         return self.read(opened, name, reading)
+
+    def _remembered(
+        self, node: MappingNode, name: str, reading: Reading, memo: dict[tuple[int, int], tuple[Node, Any]]
+    ) -> Any:
+        key = (id(node), id(self))
+        if key in memo:
+            return memo[key][1]
+        before, reading.templated = reading.templated, False
+        value = self.read(node, name, reading)
+        if not reading.templated:
+            memo[key] = (node, value)  # with the node, so that its id stays its own
+        reading.templated |= before
+        return value
 
     def read(self, node: Node, name: str, reading: Reading) -> Any:
         raise NotImplementedError
@@ -117,7 +136,7 @@ class Text(Kind):
         text = as_text(node, name, reading)
         if text is None:
             return None
-        if "\x00" in text or any(0xD800 <= ord(character) < 0xE000 for character in text):
+        if (not text.isascii() and _SURROGATE.search(text)) or "\x00" in text:
             reading.problem(f"{name} holds a character that no file can hold.", node.where)
             return None
         if self.pattern and not re.fullmatch(self.pattern, text):

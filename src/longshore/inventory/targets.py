@@ -9,7 +9,7 @@ from typing import Any
 
 from longshore.errors import InventoryError, LongshoreError
 from longshore.inventory import patterns
-from longshore.inventory.apps import build_app
+from longshore.inventory.apps import build_app, prepared
 from longshore.inventory.envfiles import EnvFiles
 from longshore.inventory.hidden import looks_secret
 from longshore.inventory.kinds import Reading, Text
@@ -21,6 +21,8 @@ from longshore.inventory.variables import SETTINGS, Context, Said, TemplateVaria
 
 _LEVELS = {"role": 0, "all": 1, "group": 2, "host": 3, "command line": 4}
 _TEXT = Text()
+_Stacks = dict[str, list["EnvValue | Said"]]
+"""Variable to everything that was said about it, weakest first."""
 
 
 @dataclass(eq=False)
@@ -34,7 +36,9 @@ class TargetBuilder:
     env_files: EnvFiles
     report: Callable[[InventoryError], None]
     _apps: dict[tuple[str, int], App | None] = field(default_factory=dict)
-    _env: dict[tuple[object, ...], dict[str, EnvValue]] = field(default_factory=dict)
+    _prepared: dict[int, MappingNode] = field(default_factory=dict)
+    _memo: dict[tuple[int, int], tuple[Node, Any]] = field(default_factory=dict)
+    _env: dict[tuple[object, ...], tuple[dict[str, EnvValue], _Stacks]] = field(default_factory=dict)
     _state_dirs: dict[int, str] = field(default_factory=dict)
 
     def build(
@@ -72,7 +76,7 @@ class TargetBuilder:
                 self.report(error)
                 return None
 
-        return Reading(self.report, resolve=resolve)
+        return Reading(self.report, resolve=resolve, memo=self._memo)
 
     def _app(self, name: str, context: Context) -> App | None:
         section = context.settings.get("apps") if isinstance(context.settings, MappingNode) else None
@@ -82,8 +86,10 @@ class TargetBuilder:
         key = (name, id(node))
         if key in self._apps:
             return self._apps[key]
+        if id(node) not in self._prepared:
+            self._prepared[id(node)] = prepared(node)
         reading = self._reading(context)
-        app = build_app(name, node, self.root, reading)
+        app = build_app(name, self._prepared[id(node)], self.root, reading)
         if not reading.templated:
             self._apps[key] = app
         return app
@@ -147,10 +153,24 @@ class TargetBuilder:
         layers = context.layers
         said = layers.said(SETTINGS)
         key = (app, *(id(entry.node) for entry in said))
-        shared = self._env.get(key)
-        if shared is not None:
+        if key not in self._env:
+            self._env[key] = self._shared_env(app, said, context)
+        shared, own = self._env[key]
+        if not own:
             return shared
-        stacks: dict[str, list[EnvValue | Said]] = {}
+        reading = self._reading(context)
+        env = dict(shared)
+        for name, stack in own.items():
+            value = self._env_value(app, name, stack, reading)
+            if value is not None:
+                env[name] = value
+        return dict(sorted(env.items()))
+
+    def _shared_env(
+        self, app: str, said: tuple[Said, ...], context: Context
+    ) -> tuple[dict[str, EnvValue], _Stacks]:
+        """The variables that have no template, and what is said about those that have one."""
+        stacks: _Stacks = {}
         entries = sorted(said, key=lambda entry: _LEVELS[entry.source.level])
         for entry in entries:
             if entry.source.level == "role":
@@ -162,14 +182,19 @@ class TargetBuilder:
         for entry in entries:
             if entry.source.level != "role":
                 self._stack_env(stacks, entry, app)
-        reading = self._reading(context)
-        env = {name: self._env_value(app, name, stack, reading) for name, stack in stacks.items()}
-        result = {name: value for name, value in sorted(env.items()) if value is not None}
-        if not reading.templated:
-            self._env[key] = result
-        return result
+        shared: dict[str, EnvValue] = {}
+        own: _Stacks = {}
+        for name, stack in sorted(stacks.items()):
+            top = stack[-1]
+            if isinstance(top, Said) and isinstance(top.node, Scalar) and top.node.is_template:
+                own[name] = stack
+                continue
+            checked = self._env_value(app, name, stack, self._reading(context))
+            if checked is not None:
+                shared[name] = checked
+        return shared, own
 
-    def _stack_env(self, stacks: dict[str, list[EnvValue | Said]], entry: Said, app: str) -> None:
+    def _stack_env(self, stacks: _Stacks, entry: Said, app: str) -> None:
         for name, node in _env_entries(entry.node, app):
             source = Source(entry.source.level, entry.source.name, node.where)
             stacks.setdefault(name, []).append(Said(node, source))

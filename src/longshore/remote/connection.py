@@ -110,9 +110,9 @@ class Opener:
             yield
 
     def _open_once(self, route: Route) -> fabric.Connection:
-        sock = self._socket(route)
+        sock = self.socket(route)
         started = time.monotonic()
-        known = self._known(route)
+        known = self.known(route)
         connection = fabric.Connection(
             route.hostname,
             user=route.user,
@@ -143,14 +143,16 @@ class Opener:
         connection.transport.set_keepalive(int(route.keepalive))
         return connection
 
-    def _known(self, route: Route) -> KnownKeys:
+    def known(self, route: Route) -> KnownKeys:
+        """What the known_hosts files say about the host."""
         return self.known_hosts.lookup(
             (*route.known_hosts, *route.global_known_hosts),
             route.key_name,
             without_port=route.hostname if not route.key_alias and route.port != 22 else "",
         )
 
-    def _socket(self, route: Route) -> Any:
+    def socket(self, route: Route) -> Any:
+        """A way to the host's sshd: TCP, a channel through its hops, or its ProxyCommand."""
         if route.jumps:
             return self._through(route)
         if route.proxy_command:

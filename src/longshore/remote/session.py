@@ -7,7 +7,10 @@ unit tests (:mod:`longshore.remote.fake`) are interchangeable.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import docker
 
 Event = Mapping[str, Any]
 """An event line of the agent; ``kind`` says what it is (:mod:`longshore.agent.wire`)."""
@@ -63,6 +66,12 @@ class Link(Protocol):
 
         With ``pty`` the person's terminal is attached, for ``shell`` and ``psql``. Arguments are
         quoted, never joined by hand; a secret has no place in ``argv``.
+        """
+
+    def docker(self) -> docker.DockerClient:
+        """The host's engine by the Docker SDK: logs, exec, stats, events, disk usage. Closed with the link.
+
+        Raises ``HostError`` when the engine doesn't answer.
         """
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from invoke.tasks import Task
 
 import longshore
 
-_MODULES = ("deploy", "status", "inventory", "render", "trust")
+_MODULES = ("deploy", "status", "trust")
 _NAMESPACES = ("lab",)
 
 

@@ -49,7 +49,8 @@ def task(**settings: Any) -> Callable[[Body], Any]:
             except KeyboardInterrupt:
                 raise Exit("stopped by Ctrl-C.", code=130) from None
 
-        names = run.__wrapped__.__code__.co_varnames  # type: ignore[attr-defined]
+        code = body.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         shared = {name: text for name, text in OPTIONS.items() if name in names}
         settings["help"] = {**shared, **settings.get("help", {})}
         settings.setdefault("auto_shortflags", False)

@@ -86,7 +86,7 @@ def open_fleet(
         output.masks = Masks(secret_values(environment))
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
-        chosen = select(environment, limit or None, app or None)
+        chosen = dict(select(environment, limit or None, app or None))
         with Links(environment) as links:
             yield Fleet(environment, chosen, output, links, make_facts(root, why=why))
     except LongshoreError as error:

@@ -12,8 +12,7 @@ from longshore.images import resolve
 from longshore.inventory.model import Migrate, Target
 from longshore.plan import HostPlan, Plan, make_plan
 from longshore.remote.session import Session
-from longshore.render import images as images_of
-from longshore.render import render
+from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report, Rollout
 from longshore.rollout.moves import Story
@@ -85,7 +84,8 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
     """The app's bundle for every chosen host, images pinned where the registry answers. Says the notes
     once, whatever the number of hosts."""
     targets = {host: fleet.target(app, host) for host in fleet.chosen[app]}
-    references = {ref for target in targets.values() for ref in images_of(target)}
+    renderer = Renderer()
+    references = {ref for target in targets.values() for ref in renderer.images(target)}
     pin = next(iter(targets.values())).app.pin
     asked = [] if pin == "never" else sorted(references)
     resolved = resolve(asked, fleet.environment.registries)
@@ -96,7 +96,7 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
         )
     for ref, why in resolved.unpinned.items():
         fleet.output.say(f"note: {ref} is pinned by each host, not from here ({why})")
-    bundles = {host: render(target, digests=resolved.digests) for host, target in targets.items()}
+    bundles = {host: renderer.render(target, digests=resolved.digests) for host, target in targets.items()}
     said = dict.fromkeys(
         f"{note.level}: {f'{note.where}: ' if note.where else ''}{note.message}"
         for bundle in bundles.values()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from longshore.render.bundle import Bundle
 
+POLICY = "longshore.yml"
 Action = Literal["nothing", "release", "repair", "recover"]
 """``release``: another release; ``repair``: the same one, but it doesn't run as it was committed;
 ``recover``: a run before this one ended in the middle."""
@@ -89,14 +90,24 @@ def _service_changes(bundle: Bundle, old: Mapping[str, Any]) -> list[Change]:
 
 
 def _file_changes(bundle: Bundle, old: Mapping[str, Any]) -> list[Change]:
-    before: Mapping[str, Any] = old.get("files", {})
-    after = bundle.manifest_body()["files"]
+    before = _by_name(old.get("files", {}))
+    after = _by_name(bundle.manifest_body()["files"])
     changes = []
-    for path in sorted({*before, *after}):
-        if path not in before:
-            changes.append(Change(None, "file", f"{path} is new"))
-        elif path not in after:
-            changes.append(Change(None, "file", f"{path} goes"))
-        elif before[path]["sha256"] != after[path]["sha256"]:
-            changes.append(Change(None, "file", f"{path} differs"))
-    return changes
+    for name in sorted({*before, *after}):
+        if name not in before:
+            changes.append(Change(None, "file", f"{name} is new"))
+        elif name not in after:
+            changes.append(Change(None, "file", f"{name} goes"))
+        elif before[name] != after[name]:
+            changes.append(Change(None, "file", f"{name} differs"))
+    ours = Change(None, "file", f"{POLICY} differs")
+    # Our own file says the same as the others, unless the inventory's policy is all that changed.
+    return [change for change in changes if change != ours] or changes
+
+
+def _by_name(files: Mapping[str, Any]) -> dict[str, str]:
+    """A manifest's files by the name a person knows: mounted content without its hash."""
+    return {
+        path.split("/", 1)[-1] if file["kind"] == "content" else path: file["sha256"]
+        for path, file in files.items()
+    }

@@ -36,6 +36,7 @@ class Rollout:
         self.begun: set[str] = set()
         self.committed: set[str] = set()
         self.taken_back: set[str] = set()
+        self.noted: set[str] = set()
         self.migrated = False
         self.started = time.monotonic()
 
@@ -222,8 +223,12 @@ class Rollout:
                 self.output.step(move.host, "verifying", f"{event['service']}: {event['state']}")
             elif kind == "output":
                 self.output.step(move.host, "migrating", str(event["line"]))
-            elif kind == "note":
-                self.output.say(f"{move.host}: {event['message']}")
+            elif kind == "compose" and event["line"].strip():
+                words = str(event["line"]).split()
+                self.output.step(move.host, "switching", " ".join(words[1:]) if len(words) > 2 else words[-1])
+            elif kind == "note" and event["message"] not in self.noted:
+                self.noted.add(event["message"])  # once, not for each of fifty hosts
+                self.output.say(f"note: {event['message']} ({move.host})")
 
         return tell
 

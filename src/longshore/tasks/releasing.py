@@ -27,8 +27,8 @@ def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
         for name, host in plan.hosts.items():
             fleet.output.step(name, "nothing to do", host.current or "")
         return _tell(fleet, Report(app, _nothing_to_do(plan), 0.0))
-    for host in plan.todo:
-        fleet.output.say(f"{host.host}: {host.current or 'nothing'} → {host.bundle.id}  {_summary(host)}")
+    for text, hosts in grouped(plan).items():
+        fleet.output.say(f"{', '.join(hosts)}: {text}")
     target = fleet.target(app, plan.todo[0].host)
     moves = tuple(_move(host, fleet.target(app, host.host)) for host in plan.todo)
     # A repair brings nothing new, so there is nothing to migrate.
@@ -183,12 +183,21 @@ def _auth(fleet: Fleet) -> dict[str, dict[str, str]]:
     }
 
 
+def grouped(plan: Plan) -> dict[str, list[str]]:
+    """What would happen, in a line, to the hosts where just that would happen."""
+    groups: dict[str, list[str]] = {}
+    for host in plan.todo:
+        groups.setdefault(_summary(host), []).append(host.host)
+    return groups
+
+
 def _summary(plan: HostPlan) -> str:
     if plan.action == "repair":
-        return "; ".join(change.why for change in plan.changes)
+        return f"repair {plan.bundle.id} ({'; '.join(change.why for change in plan.changes)})"
     services = sorted({change.service for change in plan.changes if change.service})
-    files = [change.why for change in plan.changes if change.what == "file"]
-    return ", ".join([*services, *files[:3]])
+    rest = [change.why for change in plan.changes if not change.service]
+    reasons = [*services, *rest[:4], *(["…"] if len(rest) > 4 else [])]
+    return f"{plan.current or 'nothing'} → {plan.bundle.id} ({', '.join(reasons)})"
 
 
 def _tell(fleet: Fleet, report: Report) -> bool:

@@ -1,4 +1,4 @@
-"""The project at the repository's top deploys the two worked systems, and its inventories hold their promises."""
+"""The project at the top of the repository deploys the two worked systems, and keeps its promises."""
 
 from __future__ import annotations
 

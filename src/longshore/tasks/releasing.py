@@ -27,8 +27,8 @@ def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
         for name, host in plan.hosts.items():
             fleet.output.step(name, "nothing to do", host.current or "")
         return _tell(fleet, Report(app, _nothing_to_do(plan), 0.0))
-    for text, hosts in grouped(plan).items():
-        fleet.output.say(f"{', '.join(hosts)}: {text}")
+    for text, names in grouped(plan).items():
+        fleet.output.say(f"{', '.join(names)}: {text}")
     target = fleet.target(app, plan.todo[0].host)
     moves = tuple(_move(host, fleet.target(app, host.host)) for host in plan.todo)
     # A repair brings nothing new, so there is nothing to migrate.

@@ -11,7 +11,7 @@ import threading
 import traceback
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from longshore.agent import preflight, wire
+from longshore.agent import cleanup, control, preflight, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
@@ -25,15 +25,21 @@ _DAILY = {
     wire.PS: Daily.ps,
     wire.STATS: Daily.stats,
     wire.IMAGES: Daily.images,
-    wire.RESTART: Daily.restart,
-    wire.STOP: Daily.stop,
-    wire.DOWN: Daily.down,
-    wire.RUN: Daily.run,
-    wire.CLEANUP: Daily.cleanup,
+    wire.HEALTH: Daily.health,
+    wire.VOLUMES: Daily.volumes,
     wire.HISTORY: Daily.history,
     wire.LIMITS: Daily.limits,
+    wire.RESTART: control.restart,
+    wire.STOP: control.stop,
+    wire.START: control.start,
+    wire.DOWN: control.down,
+    wire.RUN: control.run,
+    wire.CLEANUP: cleanup.cleanup,
 }
-_NEEDS_LOCK = {wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.DOWN}
+_NEEDS_LOCK = {
+    wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT,
+    wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP,
+}  # fmt: skip
 
 
 class Agent:
@@ -50,6 +56,8 @@ class Agent:
         self.run = ""
         self.begun: Dict[str, Dict[str, Any]] = {}
         self.answering = 0
+        self.gone = threading.Event()
+        """Set when the controller has hung up."""
         self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
 
     # The conversation
@@ -78,6 +86,7 @@ class Agent:
                 self.requests.put((request, payload))
         except (OSError, ValueError):
             pass
+        self.gone.set()
         self.requests.put(None)
 
     def say(self, value: Dict[str, Any]) -> None:
@@ -141,7 +150,7 @@ class Agent:
             tar = io.BytesIO(payload) if payload else None
             return stage(self.engine, store, args, tar, self.emit)
         if op in _DAILY:
-            return _DAILY[op](Daily(self.engine, store, self.emit), args)
+            return _DAILY[op](Daily(self.engine, store, self.emit, self.gone), args)
         return self._step(op, Switch(self.engine, store, self.emit, self.run), args)
 
     def _step(self, op: str, switch: Switch, args: Dict[str, Any]) -> Any:

@@ -1,0 +1,163 @@
+"""Acting on the release that runs: restart, stop, start and down, and commands in a one-off container."""
+
+import os
+import subprocess
+import threading
+from typing import Any, Dict, List, Set, Tuple
+
+from longshore.agent import wire
+from longshore.agent.compose import Compose, clean_environment
+from longshore.agent.daily import Daily
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Watch
+from longshore.agent.journal import Lines
+
+_PATIENCE = 3600.0
+"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
+
+
+def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Restart containers one by one, what others need first, and wait until they are healthy again.
+
+    A service that had been stopped is started. One-shots that have done their work are left alone.
+    """
+    services = {
+        name: facts for name, facts in daily.services(args.get("service")).items() if not facts["one_shot"]
+    }
+    patient = Engine(daily.engine.path, timeout=_PATIENCE)
+    done = []
+    for one in _ordered(daily, args):
+        if one["service"] in services:
+            daily.emit("compose", line=f"{one['service']} restarts")
+            patient.request("POST", f"/containers/{one['id']}/restart")
+            done.append(one["name"])
+    _watch(daily, services)
+    return {"containers": done}
+
+
+def stop(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Stop containers, what needs others first. They stay, with their volumes, until ``start``."""
+    patient = Engine(daily.engine.path, timeout=_PATIENCE)
+    done = []
+    for one in reversed(_ordered(daily, args)):
+        if one["state"] in ("running", "restarting", "paused"):
+            daily.emit("compose", line=f"{one['service']} stops")
+            patient.stop(one["id"])
+            done.append(one["name"])
+    return {"containers": done}
+
+
+def start(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Start what was stopped, or make it anew where it is gone, and wait until it is healthy.
+
+    Compose does it: it waits for what a service depends on, and takes nothing but this release.
+    """
+    services = daily.services(args.get("service"))
+    release = daily.current()
+    names = tuple(sorted(services)) if args.get("service") else ()
+    before = {one["id"] for one in daily.of(args.get("service")) if one["state"] == "running"}
+    Compose(daily.manifest(), daily.store.bundle_dir(release)).up(
+        lambda line: daily.emit("compose", line=line), names
+    )
+    _watch(daily, services)
+    now = daily.of(args.get("service"))
+    return {"containers": [one["name"] for one in now if one["id"] not in before]}
+
+
+def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Remove the app's containers and networks, and of its volumes only those named one by one."""
+    release = daily.current()
+    manifest = daily.store.manifest(release)
+    asked = [str(name) for name in args.get("volumes") or []]
+    have = daily.volumes_of(manifest["project"])
+    for name in asked:
+        if name not in have:
+            known = ", ".join(have) or "none"
+            raise Refusal(wire.BAD_REQUEST, f"{daily.store.app} has no volume {name!r}", f"It has: {known}.")
+    Compose(manifest, daily.store.bundle_dir(release)).down(lambda line: daily.emit("compose", line=line))
+    daily.store.set_current(None)
+    _note_down(daily, release, args)
+    for name in asked:
+        try:
+            daily.engine.request("DELETE", f"/volumes/{name}")
+        except EngineError as error:
+            raise Refusal(
+                wire.BAD_REQUEST, f"the app is down, but its volume {name} stays: {error.message}"
+            ) from error
+    return {"release": release, "volumes": asked, "kept": [name for name in have if name not in asked]}
+
+
+def _note_down(daily: Daily, release: str, args: Dict[str, Any]) -> None:
+    Lines(os.path.join(daily.store.root, "history.jsonl")).append(
+        {
+            "release": release,
+            "outcome": "down",
+            "seconds": 0,
+            **{key: str(args.get(key, "")) for key in ("by", "run", "git", "why")},
+        }
+    )
+
+
+def run(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """A one-off container of the release that runs, with its env; its output comes as events.
+
+    ``service``, ``command`` (a list), ``run`` (a name for it), ``timeout`` (s). With ``finish`` it goes on
+    when the controller hangs up (a migration); else it is removed then. Gives ``code``.
+    """
+    service = str(args["service"])
+    daily.services(service)
+    release = daily.current()
+    compose = Compose(daily.store.manifest(release), daily.store.bundle_dir(release))
+    name = f"{compose.project}-run-{args['run']}"
+    over = threading.Event()
+    if not args.get("finish"):
+        threading.Thread(target=_remove_when_gone, args=(daily, name, over), daemon=True).start()
+
+    def out(line: str) -> None:
+        daily.emit("output", service=service, line=line)
+
+    try:
+        timeout = float(args.get("timeout") or 86400)
+        code = compose.one_off(service, list(args["command"]), name, out, timeout, with_dependencies=False)
+    finally:
+        over.set()
+    return {"code": code}
+
+
+def _remove_when_gone(daily: Daily, name: str, over: threading.Event) -> None:
+    while not over.wait(0.2):
+        if daily.gone.is_set():
+            subprocess.run(
+                ["docker", "rm", "--force", name], capture_output=True, env=clean_environment(), check=False
+            )
+
+
+def _watch(daily: Daily, services: Dict[str, Dict[str, Any]]) -> None:
+    if services:
+        Watch(daily.engine, {**daily.manifest(), "services": services}, daily.emit).run()
+
+
+def _ordered(daily: Daily, args: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The containers asked for, those of what others depend on first."""
+    ranks = {name: rank for rank, name in enumerate(in_order(daily.manifest()["services"]))}
+    found = daily.of(args.get("service"))
+    return sorted(found, key=lambda one: (ranks.get(one["service"], len(ranks)), one["name"]))
+
+
+def in_order(services: Dict[str, Dict[str, Any]]) -> Tuple[str, ...]:
+    """The names of services, each after what it depends on; a ring is cut where it was entered."""
+    done: List[str] = []
+    seen: Set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in services:
+            return
+        seen.add(name)
+        for needed in sorted(services[name].get("depends_on") or []):
+            visit(needed)
+        done.append(name)
+
+    for name in sorted(services):
+        visit(name)
+    return tuple(done)

@@ -5,6 +5,7 @@ This is the façade; everything else in the package is private to it, but for
 """
 
 from longshore.inventory.choose import Selection, select
+from longshore.inventory.explaining import explain, mask
 from longshore.inventory.files import environments, find_root
 from longshore.inventory.load import load
 from longshore.inventory.model import (
@@ -49,7 +50,9 @@ __all__ = [
     "Target",
     "Variable",
     "environments",
+    "explain",
     "find_root",
     "load",
+    "mask",
     "select",
 ]

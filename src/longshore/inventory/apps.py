@@ -25,10 +25,15 @@ _Values = Mapping[str, Any]
 
 
 def with_defaults(app: MappingNode) -> MappingNode:
-    """Lay each service of an app over the app's ``defaults``, so that a part of one keeps the rest."""
-    defaults, services = app.get("defaults"), app.get("services")
-    if defaults is None or is_null(defaults) or not isinstance(services, MappingNode):
+    """Lay each service of an app over the app's ``defaults``, so that a part of one keeps the rest.
+
+    But for volumes: those of both are added to the compose file's, by rendering.
+    """
+    general, services = app.get("defaults"), app.get("services")
+    if not isinstance(general, MappingNode) or not isinstance(services, MappingNode):
         return app
+    kept = {name: pair for name, pair in general.items.items() if name != "volumes"}
+    defaults = MappingNode(kept, general.where)
     merged: dict[str, tuple[Key, Node]] = {
         key.name: (key, defaults if is_null(policy) else merge(defaults, policy, SERVICE))
         for key, policy in services
@@ -57,9 +62,6 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
     if not isinstance(found, Mapping) or "compose" not in found:
         return None
     compose = node.get("compose") or node
-    defaults = _policy(found.get("defaults", {}))
-    if defaults.logging is None:
-        defaults = _policy({**found.get("defaults", {}), "logging": {}})
     url = found.get("url")
     return App(
         name=name,
@@ -72,7 +74,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         files=_files(found.get("files", {}), node, root, path, reading),
         mounts=found.get("mounts", {}),
         services={service: _policy(policy) for service, policy in found.get("services", {}).items()},
-        defaults=defaults,
+        defaults=_policy(found.get("defaults", {})),
         migrate=_migrate(found.get("migrate")),
         smoke=tuple(_smoke(check, url, path, reading) for check in found.get("smoke", ())),
         databases={key: _database(key, value) for key, value in found.get("databases", {}).items()},

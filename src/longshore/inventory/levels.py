@@ -163,7 +163,7 @@ class Levels:
     def _role_names(self, context: Context) -> tuple[str, ...]:
         section = context.settings.get("roles") if isinstance(context.settings, MappingNode) else None
         if section is None or is_null(section):
-            return ("app",)
+            return ()
         reading = Reading(self.report, resolve=context.resolve)
         setting = ROOT.setting("roles")
         assert setting is not None

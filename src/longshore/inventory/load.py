@@ -67,6 +67,8 @@ def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Envi
         for name, draft in sources.tree.groups.items()
     }
     apps = _apps(levels, settings, groups, report)
+    for name in levels.contexts:
+        levels.settle(name)
     hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
     env = read_env_files(root, environment, apps, report)
     _check_app_names(levels, apps, report)

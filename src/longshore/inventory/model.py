@@ -228,8 +228,9 @@ class Target:
     host: Host
     env: Mapping[str, EnvValue]
     vars: Mapping[str, Any]
-    """The host's variables with templates resolved, and Ansible's ``inventory_hostname``,
-    ``groups`` and ``hostvars``, for Jinja2."""
+    """The host's variables with templates resolved, for Jinja2; with Ansible's ``inventory_hostname``,
+    ``groups`` and ``hostvars``, and where the inventory doesn't use these names itself, ``app`` (the app's
+    name) and ``environment``. A variable that is broken raises its sentence when a template uses it."""
     placed: Mapping[str, tuple[str, ...]]
     """For services with a ``hosts`` pattern: the names of the hosts that run it."""
     state_dir: str

@@ -419,7 +419,7 @@ ROOT = Section(
                 example="[app, postgres]",
             ),
             "What a host is for: built-in roles, and those of the project's roles/.",
-            "[app]",
+            "none",
         ),
         Setting(
             "apps",

@@ -62,7 +62,7 @@ class TargetBuilder:
                     app=app,
                     host=hosts[host],
                     env=self._env_of(name, context),
-                    vars=TemplateVariables(context, {"app": app}),
+                    vars=TemplateVariables(context, {"app": name}),
                     placed=placed,
                     state_dir=self._state_dir(context),
                 )

@@ -1,4 +1,8 @@
-"""The built-in roles, as data."""
+"""The built-in roles, as data.
+
+A role's policy is laid over the compose file like everything the inventory says, so a role holds only what is
+right for every host that has it, and no host has one that its inventory doesn't name.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from longshore.roles.model import Role
 
 APP = Role(
     name="app",
-    summary="Runs applications: logs are rotated, containers come back, processes are bounded.",
+    summary="Runs applications: logs in rotated JSON files, processes bounded.",
     defaults={
         "longshore": {
             "apps": {
@@ -18,7 +22,6 @@ APP = Role(
                             "max_file": 3,
                             "compress": True,
                         },
-                        "restart": "unless-stopped",
                         # Far above what a service needs, far below what a fork bomb needs to take the host.
                         "pids": 4096,
                     }

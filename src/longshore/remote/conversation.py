@@ -68,8 +68,8 @@ class AgentSession:
             message = _parse(line)
             kind = message.get("type")
             if kind == "need":
-                self._send(b"%d\n" % len(program.tar))
-                self._send(memoryview(program.tar))
+                self._send(b"%d\n" % len(program.compressed))
+                self._send(program.compressed)
             elif kind == "refused":
                 raise AgentError(
                     str(message.get("message")),

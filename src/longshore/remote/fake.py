@@ -58,7 +58,7 @@ class FakeHost:
     _failures: dict[str, list[LongshoreError]] = field(default_factory=dict)
 
     def fail(self, op: str, *errors: LongshoreError) -> None:
-        """The next requests for ``op`` fail with these, one each. ``ConnectionLostError`` ends the session."""
+        """The next requests for ``op`` fail, one with each. ``ConnectionLostError`` ends the session."""
         self._failures.setdefault(op, []).extend(errors)
 
     def refuse(self, op: str, code: str, message: str = "refused", **detail: Any) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,11 @@ class Program:
 
     hash: str
     tar: bytes = field(repr=False)
+
+    @functools.cached_property
+    def compressed(self) -> bytes:
+        """The tar as it is sent. Not what is hashed: zlib's bytes differ from one version to the next."""
+        return zlib.compress(self.tar, 9)
 
 
 def pack(folder: Path) -> Program:

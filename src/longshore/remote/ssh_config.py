@@ -7,7 +7,7 @@ import getpass
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -65,38 +65,51 @@ def load(file: Path | None = None) -> Config:
     """The person's and the system's files, or only ``file`` (as ``ssh -F``), whose absence is an error."""
     if file is not None:
         try:
-            return Config(_expand_includes(file.expanduser(), depth=0))
+            return Config(_expand_includes(file.expanduser()))
         except OSError as error:
             raise HostError(f"ssh_config {file} can't be read: {error.strerror}.") from None
     parts = []
     for path in (USER_FILE.expanduser(), SYSTEM_FILE):
         if path.is_file() and os.access(path, os.R_OK):
-            parts.append(_expand_includes(path, depth=0))
+            parts.append(_expand_includes(path))
     return Config("\nHost *\n".join(parts))
 
 
-def _expand_includes(path: Path, *, depth: int) -> str:
+def _expand_includes(path: Path, *, depth: int = 0, within: str = "") -> str:
+    """The file's text with its includes in place. ``within`` are the ``Match`` criteria of the block that
+    the file is included in: they hold for its own blocks, too."""
     if depth > MAX_INCLUDES:
         raise HostError(f"ssh_config {path}: includes nested deeper than {MAX_INCLUDES}.")
-    block = "Host *"
+    criteria = within
     lines: list[str] = []
     for line in path.read_text(errors="replace").splitlines():
         word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
-        if word.lower() in ("host", "match"):
-            block = line.strip()
-        if word.lower() != "include":
+        keyword = word.lower()
+        if keyword == "include":
+            for name in _included(path, rest):
+                lines.append(_expand_includes(name, depth=depth + 1, within=criteria))
+            # What follows an Include belongs to the block that the Include stands in.
+            lines.append(_block(criteria))
+        elif keyword in ("host", "match"):
+            own = f"originalhost {','.join(rest.split())}" if keyword == "host" else rest.strip()
+            criteria = " ".join(part for part in (within, own) if part and part.lower() != "all")
+            lines.append(_block(criteria))
+        else:
             lines.append(line)
-            continue
-        base = (
-            SYSTEM_FILE.parent if path.is_relative_to(SYSTEM_FILE.parent) else USER_FILE.expanduser().parent
-        )
-        for pattern in shlex.split(rest):
-            for name in sorted(glob(str(base / Path(pattern).expanduser()))):  # noqa: PTH207
-                if Path(name).is_file() and os.access(name, os.R_OK):
-                    lines.append(_expand_includes(Path(name), depth=depth + 1))
-        # What follows an Include belongs to the block that the Include stands in.
-        lines.append(block)
     return "\n".join(lines)
+
+
+def _block(criteria: str) -> str:
+    return f"Match {criteria}" if criteria else "Host *"
+
+
+def _included(path: Path, patterns: str) -> Iterator[Path]:
+    system = SYSTEM_FILE.parent
+    base = system if path.is_relative_to(system) else USER_FILE.expanduser().parent
+    for pattern in shlex.split(patterns):
+        for name in sorted(glob(str(base / Path(pattern).expanduser()))):  # noqa: PTH207
+            if Path(name).is_file() and os.access(name, os.R_OK):
+                yield Path(name)
 
 
 def expand(text: str, tokens: Mapping[str, str]) -> str:

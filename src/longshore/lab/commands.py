@@ -23,7 +23,7 @@ class LabError(LongshoreError):
 def run(
     argv: Sequence[str | Path],
     *,
-    stdin: str | None = None,
+    stdin: str | bytes | None = None,
     check: bool = True,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
@@ -39,14 +39,21 @@ def run(
     environment = {**os.environ, **env} if env else None
     try:
         if log is None:
-            done = subprocess.run(
-                words, input=stdin, capture_output=True, text=True, timeout=timeout, env=environment
+            raw = subprocess.run(
+                words,
+                input=stdin.encode() if isinstance(stdin, str) else stdin,
+                capture_output=True,
+                timeout=timeout,
+                env=environment,
+                stdin=None if stdin is not None else subprocess.DEVNULL,
             )
+            out, err = (part.decode(errors="replace") for part in (raw.stdout, raw.stderr))
+            done = subprocess.CompletedProcess(words, raw.returncode, out, err)
         else:
             with log.open("a") as output:
                 done = subprocess.run(
                     words,
-                    input=stdin,
+                    stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     text=True,

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from longshore.errors import Problems
-from longshore.lab import network, registry, state
+from longshore.lab import network, registry, standins, state
 from longshore.lab.backend import Backend, choose, open_backend
 from longshore.lab.commands import LabError, run, wait_until
 from longshore.lab.content import host_files, learn_host_key, make_key
@@ -184,7 +184,7 @@ class Lab:
         host: str,
         argv: Sequence[str],
         *,
-        stdin: str | None = None,
+        stdin: str | bytes | None = None,
         check: bool = True,
         timeout: float = 120.0,
         user: str = "root",
@@ -242,6 +242,25 @@ class Lab:
                 process = registry.start(home, self._network(current).registry, binary)
                 state.save(self._file, replace(current, registry=process))
             return self._network(current).registry
+
+    def stand_in(self, images: Sequence[str] = (), *, platforms: Sequence[str] = ("amd64",)) -> list[str]:
+        """Have stand-ins for Docker Hub's images in the registry; without names, all there are.
+
+        Those that aren't in the cache are built, which takes minutes once; returns their names. Where
+        Docker Hub itself is reached there is nothing to do, and nothing is returned.
+        """
+        if standins.hub_is_reached():
+            self._say("Docker Hub is reached from here: hosts pull the originals.")
+            return []
+        names = list(images) or list(standins.STAND_INS)
+        cached = self.place.cache / "images"
+        missing = standins.missing(cached, names, platforms)
+        if missing:
+            standins.build(cached, missing, self._say)
+        self.registry_up()
+        repositories = sorted({f"library/{name.partition(':')[0]}" for name in names})
+        registry.copy_content(cached, self.place.home / "registry/content", repositories)
+        return names
 
     def registry_on(self) -> bool:
         """Whether the registry runs."""

@@ -68,7 +68,7 @@ def _bare(root: Path, say: Say) -> None:
     install({"debootstrap": "debootstrap"}, say)
     log = root.parent / "bare.log"
     log.unlink(missing_ok=True)
-    debootstrap(root, SUITE, native_arch(), log, say)
+    debootstrap(root, log, say)
     _settings(root)
     _install(["install", root, *BARE], log)
     chroot = ["chroot", str(root)]
@@ -97,18 +97,17 @@ def _engine(layer: Path, lowest: Path) -> None:
     root.rmdir()
 
 
-def debootstrap(root: Path, suite: str, arch: str, log: Path, say: Say, mirror: str | None = None) -> None:
-    """A minimal Debian in ``root``, from this machine's own mirror or ``LONGSHORE_LAB_MIRROR``.
-
-    Another architecture than the machine's is finished under QEMU, which must be set up.
-    """
+def debootstrap(root: Path, log: Path, say: Say) -> None:
+    """A minimal Debian in ``root``, from this machine's own mirror or ``LONGSHORE_LAB_MIRROR``."""
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not Path(keyring).exists():
         install({"debian-archive-keyring": "debian-archive-keyring"}, say)
-    command = ["debootstrap", "--variant=minbase", f"--arch={arch}", f"--keyring={keyring}"]
-    command += ["--include=ca-certificates", suite, str(root)]
-    from_where = mirror or os.environ.get("LONGSHORE_LAB_MIRROR") or debian_mirror()
-    run(command + ([from_where] if from_where else []), log=log)
+    command = ["debootstrap", "--variant=minbase", f"--arch={native_arch()}", f"--keyring={keyring}"]
+    command += ["--include=ca-certificates", SUITE, str(root)]
+    from_where = os.environ.get("LONGSHORE_LAB_MIRROR") or debian_mirror()
+    # debootstrap mounts /proc while it works: in namespaces of its own, so that it never stays mounted.
+    alone = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+    run([*alone, *command, *([from_where] if from_where else [])], log=log)
 
 
 def _settings(root: Path) -> None:

@@ -56,9 +56,7 @@ def target(
             **app,
         ),
         host=Host(host, SshSettings("10.0.0.1"), ("all",), {}, where),
-        env={
-            key: EnvValue(value, SOURCE, secret=key in secrets) for key, value in (env or {}).items()
-        },
+        env={key: EnvValue(value, SOURCE, secret=key in secrets) for key, value in (env or {}).items()},
         vars=dict(variables or {}),
         placed=placed or {},
         state_dir="/var/lib/longshore",

@@ -5,6 +5,7 @@ For reading only: what is merged here is looked at, never written back.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from typing import Any
 
@@ -172,9 +173,9 @@ def _build(base: Any, over: Any, path: Path) -> Any:
 
 def _by(name: str, default: str = "") -> Callable[[Any], Any]:
     def key(item: Any) -> Any:
-        if isinstance(item, Map):
-            return item.get(name) or f"{default}{item.get('source', '')}"
-        return getattr(item, name, None) or f"{default}{item}"
+        said = item.get(name) if isinstance(item, Map) else getattr(item, name, None)
+        source = item.get("source", "") if isinstance(item, Map) else item
+        return posixpath.normpath(str(said or f"{default}{source}"))
 
     return key
 
@@ -195,7 +196,7 @@ _KEYS: dict[Path, Callable[[Any], Any]] = {
     ("services", "*", "configs"): _by("target", "/"),
     ("services", "*", "secrets"): _by("target", "/run/secrets/"),
     ("services", "*", "ports"): _port,
-    ("services", "*", "env_file"): _by("written"),
+    ("services", "*", "env_file"): str,
     ("services", "*", "profiles"): str,
 }
 

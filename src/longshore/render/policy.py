@@ -36,35 +36,43 @@ def policy_of(app: App, service: str) -> ServicePolicy:
     return replace(own, **changes)
 
 
+# Compose's own keys beside those of deploy.resources.
+_SHORT = {
+    "limits": {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"},
+    "reservations": {"cpus": None, "memory": "mem_reservation"},
+}
+
+
 def limits(service: Map, policy: ServicePolicy) -> dict[str, Any]:
-    """CPU, memory and pids, in the file's own style: two styles that differ are an error to Compose."""
-    wanted = (
-        ("cpus", "limits", "cpus", None if policy.cpus is None else f"{policy.cpus:g}"),
-        ("mem_limit", "limits", "memory", _memory(policy.memory)),
-        ("pids_limit", "limits", "pids", policy.pids),
-        ("mem_reservation", "reservations", "memory", _memory(policy.reserve_memory)),
-        (
-            "cpu_reservation",
-            "reservations",
-            "cpus",
-            None if policy.reserve_cpus is None else f"{policy.reserve_cpus:g}",
-        ),
-    )
+    """CPU, memory and pids, in the file's own style: two styles that differ are an error to Compose.
+
+    As soon as a section of ``deploy.resources`` exists, it has to repeat every short key of the service.
+    """
+    wanted = {
+        "limits": {"cpus": _cpus(policy.cpus), "memory": _memory(policy.memory), "pids": policy.pids},
+        "reservations": {"cpus": _cpus(policy.reserve_cpus), "memory": _memory(policy.reserve_memory)},
+    }
     deploy = service.get("deploy")
     resources = deploy.get("resources") if isinstance(deploy, Map) else None
     result: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
-    for short, section, name, value in wanted:
-        if value is None:
+    for section, keys in _SHORT.items():
+        values = {name: value for name, value in wanted[section].items() if value is not None}
+        if not values:
             continue
-        if service.get(short) is not None:
-            result[short] = value
-        said = resources.get(section) if isinstance(resources, Map) else None
-        if short not in result or (isinstance(said, Map) and said.get(name) is not None):
-            nested.setdefault(section, {})[name] = value
+        said = {name: service[key] for name, key in keys.items() if key and service.get(key) is not None}
+        in_deploy = isinstance(resources, Map) and resources.get(section) is not None
+        if in_deploy or not said or any(keys[name] is None for name in values):
+            nested[section] = {**{name: plain(value) for name, value in said.items()}, **values}
+        if said:
+            result |= {key: values[name] for name, key in keys.items() if key and name in values}
     if nested:
         result["deploy"] = {"resources": nested}
     return result
+
+
+def _cpus(cores: float | None) -> str | None:
+    return None if cores is None else f"{cores:g}"
 
 
 def _memory(size: int | None) -> str | None:

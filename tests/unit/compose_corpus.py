@@ -1,4 +1,4 @@
-"""The collection of compose files in ``compose/``, in the form in which our reading is compared with Compose's.
+"""The collection of compose files in ``compose/``, read by us and by Compose.
 
 ``expected.json`` of each is what ``docker compose config --format json`` (2.26.1) said, reduced by
 ``of_compose``. ``vars.env`` stands for the project's ``.env``. The lab tests compare with a real one again.
@@ -119,8 +119,8 @@ def _compose(service: dict[str, Any], root: str) -> dict[str, Any]:
         "environment": environment,
         "ports": sorted([_ip(port), _published(port), port["target"], port["protocol"]] for port in
                         service.get("ports", [])),
-        "volumes": sorted([mount["type"], _source(mount, root), mount["target"], mount.get("read_only", False)]
-                          for mount in service.get("volumes", [])),
+        "volumes": sorted([mount["type"], _source(mount, root), mount["target"],
+                           mount.get("read_only", False)] for mount in service.get("volumes", [])),
         "depends_on": {name: [entry["condition"], entry.get("required", False)]
                        for name, entry in service.get("depends_on", {}).items()},
         "command": literal(service.get("command")),

@@ -37,7 +37,7 @@ def policy_of(app: App, service: str) -> ServicePolicy:
 
 
 # Compose's own keys beside those of deploy.resources.
-_SHORT = {
+_SHORT: dict[str, dict[str, str | None]] = {
     "limits": {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"},
     "reservations": {"cpus": None, "memory": "mem_reservation"},
 }
@@ -48,7 +48,7 @@ def limits(service: Map, policy: ServicePolicy) -> dict[str, Any]:
 
     As soon as a section of ``deploy.resources`` exists, it has to repeat every short key of the service.
     """
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "limits": {"cpus": _cpus(policy.cpus), "memory": _memory(policy.memory), "pids": policy.pids},
         "reservations": {"cpus": _cpus(policy.reserve_cpus), "memory": _memory(policy.reserve_memory)},
     }

@@ -1,0 +1,9 @@
+"""From a bare Debian or Ubuntu host to one that can be deployed to: engine, Compose, settings, folders.
+
+:func:`bootstrap_host` is the story of one host; what runs there is :mod:`longshore.bootstrap.host`.
+"""
+
+from longshore.bootstrap.run import Outcome, bootstrap_host
+from longshore.bootstrap.settings import EngineSettings, wish
+
+__all__ = ["EngineSettings", "Outcome", "bootstrap_host", "wish"]

@@ -1,0 +1,83 @@
+"""What a host's engine should be, as a value, and as the JSON that travels to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longshore.inventory.model import Environment, Logging, Registry
+
+HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+"""Docker Hub's names. The engine asks mirrors for this registry only (moby, registry-mirrors)."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine gets onto a host, and what it is told there."""
+
+    source: Literal["auto", "distro", "docker"] = "auto"
+    """``auto``: the distribution's packages where they are new enough, else Docker's own."""
+    repository: str = "https://download.docker.com"
+    """Docker's package repository, or a mirror of it."""
+    key: str = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    """The fingerprint of the repository's signing key (docs.docker.com/engine/install/debian)."""
+    live_restore: bool = True
+    logging: Logging = field(default_factory=Logging)
+    """For containers that don't say otherwise, ours or not."""
+    docker_group: bool = False
+    """Whether the login user joins the group docker, which is as good as being root."""
+    lock_timeout: float = 300.0
+    """Seconds to wait for another package manager."""
+
+
+def wish(environment: Environment, settings: EngineSettings, *, check: bool) -> dict[str, Any]:
+    """The request for every host of ``environment``. JSON."""
+    return {
+        "check": check,
+        "state_dir": environment.state_dir,
+        "source": settings.source,
+        "repository": settings.repository,
+        "key": settings.key,
+        "lock_timeout": settings.lock_timeout,
+        "docker_group": settings.docker_group,
+        "daemon": daemon_defaults(settings, environment.registries.values()),
+    }
+
+
+def daemon_defaults(settings: EngineSettings, registries: Iterable[Registry]) -> dict[str, Any]:
+    """The keys of ``daemon.json`` that a host should have unless someone there set them otherwise."""
+    logging = settings.logging
+    options = {**logging.options}
+    if logging.driver in ("json-file", "local"):
+        options = {
+            "max-size": _size(logging.max_size),
+            "max-file": str(logging.max_file),
+            "compress": "true" if logging.compress else "false",
+            **options,
+        }
+    insecure, mirrors = [], []
+    for registry in registries:
+        # With a mirror, it is the mirror that answers.
+        asked = (registry.mirror or registry.name).partition("://")[2] or registry.mirror or registry.name
+        if registry.insecure:
+            insecure.append(asked.rstrip("/"))
+        if registry.mirror and registry.name in HUB:
+            scheme = "" if "://" in registry.mirror else "http://" if registry.insecure else "https://"
+            mirrors.append(scheme + registry.mirror)
+    wanted: dict[str, Any] = {
+        "log-driver": logging.driver,
+        "log-opts": options,
+        "live-restore": settings.live_restore,
+        "registry-mirrors": sorted(mirrors),
+        "insecure-registries": sorted(insecure),
+    }
+    return {key: value for key, value in wanted.items() if value not in ([], {}, False)}
+
+
+def _size(count: int) -> str:
+    """Bytes as the log drivers read them: their ``m`` is 1000 * 1000 (docker/go-units, FromHumanSize)."""
+    for unit, factor in (("g", 10**9), ("m", 10**6), ("k", 10**3)):
+        if count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)

@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import IO, Any, Dict, List, Optional, Tuple
 
@@ -42,6 +43,9 @@ _NEEDS_LOCK = {
 }  # fmt: skip
 
 
+_TICK = 1.0
+
+
 class Agent:
     """One session. Requests are read by a thread of their own, so that the end of the connection is
     noticed while a step is under way."""
@@ -56,6 +60,8 @@ class Agent:
         self.run = ""
         self.begun: Dict[str, Dict[str, Any]] = {}
         self.answering = 0
+        self.lease = 0.0
+        self.heard = time.monotonic()
         self.gone = threading.Event()
         """Set when the controller has hung up."""
         self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
@@ -67,13 +73,20 @@ class Agent:
         self.say({"type": "hello", "protocol": wire.PROTOCOL, "agent": self.version,
                   "python": platform.python_version()})  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
-        while True:
-            received = self.requests.get()
+        while not self._lease_is_over():
+            try:
+                received = self.requests.get(timeout=_TICK)
+            except queue.Empty:
+                continue
             if received is None:
                 break
             self.answer(*received)
         self._controller_is_gone()
         return 0
+
+    def _lease_is_over(self) -> bool:
+        """Nothing was heard for too long: a connection that was cut ends without an end of file."""
+        return bool(self.locks) and 0 < self.lease < time.monotonic() - self.heard
 
     def _listen(self) -> None:
         try:
@@ -82,6 +95,9 @@ class Agent:
                 if not line.endswith(b"\n"):
                     break
                 request = json.loads(line)
+                self.heard = time.monotonic()
+                if request.get("op") == wire.BEAT:
+                    continue
                 payload = self.stdin.read(int(request.get("payload") or 0))
                 self.requests.put((request, payload))
         except (OSError, ValueError):
@@ -174,13 +190,15 @@ class Agent:
         """Take the lock, and undo what a run before left unfinished.
 
         ``expect``: the release that the plan saw as current. Another one means that the host has moved
-        on since, and the plan is void.
+        on since, and the plan is void. ``lease``: after so many seconds (of this host's own, that no clock
+        can set back) without a word, the controller is taken for dead. 0: only the connection's end is.
         """
         store.make()
         lock = self.locks.get(store.app) or Lock(store.root)
         owner = {key: args.get(key, "") for key in ("by", "run", "why")}
         lock.take(owner, float(args.get("wait") or 0))
         self.locks[store.app] = lock
+        self.lease = float(args.get("lease") or 0)
         self.run = str(args.get("run", ""))
         try:
             switch = Switch(self.engine, store, self.emit, self.run)

@@ -22,6 +22,7 @@ PROTOCOL = 1
 
 # Ops. Each is documented where the agent answers it.
 FACTS = "facts"
+BEAT = "beat"  # the controller lives; has no id and gets no answer
 INSPECT = "inspect"
 LOCK = "lock"
 UNLOCK = "unlock"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from longshore.remote.program import Program
 from longshore.remote.session import Event
 
 ERRORS_KEPT = 8 * 1024
+_BEAT = json.dumps({"op": wire.BEAT}).encode() + b"\n"
 START_TIMEOUT = 60.0
 """Seconds that a host has to start python3; a busy small one takes several."""
 
@@ -57,6 +59,7 @@ class AgentSession:
         self._errors = bytearray()
         self._last_id = 0
         self._broken = ""
+        self._sending = threading.Lock()
 
     def start(self, program: Program, *, password: Password | None = None) -> None:
         """Bring the agent up: give sudo its password if it asks, send the agent if the host lacks it."""
@@ -107,9 +110,10 @@ class AgentSession:
         number = self._last_id
         request = wire.Request(id=number, op=op, args=dict(args or {}), payload=len(payload))
         try:
-            self._send(json.dumps(request, separators=(",", ":")).encode() + b"\n")
-            if len(payload):
-                self._send(memoryview(payload))
+            with self._sending:  # a heartbeat must not come between a request and its payload
+                self._send(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+                if len(payload):
+                    self._send(memoryview(payload))
             while True:
                 line = self._line(timeout)
                 if line is None:
@@ -130,6 +134,17 @@ class AgentSession:
             raise self._lost(f"the agent said nothing for {timeout:g} s while it worked on `{op}`") from error
         except OSError as error:
             raise self._lost(f"the connection broke while the agent worked on `{op}`") from error
+
+    def beat(self) -> None:
+        """See :class:`longshore.remote.session.Session`."""
+        if self._broken or not self._sending.acquire(blocking=False):
+            return  # a request is being sent: that is a sign of life, too
+        try:
+            self._stream.send(_BEAT)
+        except OSError:
+            pass  # the call that waits for an answer says that the connection broke
+        finally:
+            self._sending.release()
 
     def close(self) -> None:
         """End the session. The agent then finishes or undoes what it had begun."""

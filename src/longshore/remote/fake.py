@@ -116,6 +116,9 @@ class FakeSession:
             raise self._refusal(wire.BAD_REQUEST, f"the fake host doesn't know {op!r}")
         return handler(app, args)
 
+    def beat(self) -> None:
+        """A fake host knows no time."""
+
     def close(self) -> None:
         """End the session: what it had begun is taken back, its locks are free."""
         if self._closed:

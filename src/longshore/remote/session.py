@@ -37,6 +37,11 @@ class Session(Protocol):
         connection breaks, both with the host's name.
         """
 
+    def beat(self) -> None:
+        """Tell the agent that the controller lives. May be called from another thread, also during a call;
+        nothing is answered. An agent with a lock that hears nothing for its lease takes back what was begun.
+        """
+
     def close(self) -> None:
         """End the session. The agent then finishes or undoes what it had begun."""
 

@@ -100,3 +100,5 @@ class Story:
     parallel: int = 20
     wait: float = 0.0
     """How long to wait for the lock (s)."""
+    lease: float = 30.0
+    """How long a host waits for a sign of life before it takes the controller for dead (s)."""

@@ -16,6 +16,7 @@ from longshore.errors import DeployError, HostError, LongshoreError
 from longshore.remote.session import Event, Session
 from longshore.render.pack import pack
 from longshore.rollout.moves import HostReport, Move, Report, State, Story
+from longshore.rollout.pulse import Pulse
 from longshore.verify import run_checks
 
 
@@ -44,6 +45,7 @@ class Rollout:
         """Carry it out and report. Raises nothing but what is a defect of ours; a host's failure is in
         the report."""
         moves = self.story.moves
+        pulse = Pulse(self.sessions.values(), every=self.story.lease / 4)
         try:
             self._everywhere(moves, self._lock, note=self.locked)
             self._everywhere(moves, self._stage)
@@ -59,13 +61,16 @@ class Rollout:
         except KeyboardInterrupt:
             self.problems.append(DeployError("stopped by Ctrl-C."))
             self._take_back()
+        finally:
+            pulse.stop()
         self._unlock()
         return self._report()
 
     # The steps, each on one host
 
     def _lock(self, move: Move, session: Session) -> None:
-        args = {**self._args(move), **self.story.facts.args(), "expect": move.expect, "wait": self.story.wait}
+        args = {**self._args(move), **self.story.facts.args(), "expect": move.expect}
+        args |= {"wait": self.story.wait, "lease": self.story.lease}
         answer = session.call(wire.LOCK, args, timeout=self.story.wait + 300)
         if answer["recovered"]:
             self.output.say(f"{move.host}: a run before this one had ended in the middle; that was undone.")

@@ -160,7 +160,8 @@ class Agent:
         if op == wire.UNLOCK:
             self._unlock(store.app)
             return {}
-        if op in _NEEDS_LOCK and store.app not in self.locks:
+        only_looks = op == wire.CLEANUP and args.get("preview")
+        if op in _NEEDS_LOCK and store.app not in self.locks and not only_looks:
             raise Refusal(wire.LOCK_LOST, f"this run does not have the lock of {store.app}")
         if op == wire.STAGE:
             tar = io.BytesIO(payload) if payload else None

@@ -7,9 +7,11 @@ output and nothing else there. Every string is masked on its way out.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
@@ -27,6 +29,9 @@ class Output(Protocol):
 
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
         """What a host is doing now. ``facts`` are for programs."""
+
+    def log(self, host: str, service: str, text: str, **facts: Any) -> None:
+        """A line that a container has written. ``facts`` are for programs."""
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Rows for a person. Programs get :meth:`result`."""
@@ -67,13 +72,16 @@ class _Base:
 
 
 class JsonOutput(_Base):
-    """JSON lines: ``{"event": "step" | "result" | "error", …}``."""
+    """JSON lines: ``{"event": "step" | "log" | "result" | "error", …}``."""
 
     def say(self, text: str) -> None:
         """People's words are not for programs."""
 
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
         self._json({"event": "step", "host": host, "state": state, "detail": detail, **facts})
+
+    def log(self, host: str, service: str, text: str, **facts: Any) -> None:
+        self._json({"event": "log", "host": host, "service": service, "line": text, **facts})
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Tables are for people."""
@@ -120,6 +128,15 @@ class PlainOutput(_Base):
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
         self._width = max(self._width, len(host))
         self._line(f"{host:<{self._width}}  {state}{'  ' + detail if detail else ''}")
+
+    def log(self, host: str, service: str, text: str, **facts: Any) -> None:
+        self._line(f"{self._prefix(host, service)} {text}")
+
+    def _prefix(self, host: str, service: str) -> str:
+        """``host service |``, as wide as the widest so far."""
+        name = f"{host} {service}".rstrip()
+        self._width = max(self._width, len(name))
+        return f"{name:<{self._width}} |"
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         widths = [max(len(str(row[at])) for row in [columns, *rows]) for at in range(len(columns))]
@@ -183,6 +200,14 @@ class LiveOutput(PlainOutput):
                 self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._render)
                 self._live.start()
 
+    def log(self, host: str, service: str, text: str, **facts: Any) -> None:
+        # Written as it is: the container may have its own colours, and Rich would wrap long lines.
+        if "NO_COLOR" in os.environ:
+            super().log(host, service, text)
+        else:
+            colour = _COLOURS[zlib.crc32(f"{host} {service}".encode()) % len(_COLOURS)]
+            self._line(f"\033[{colour}m{self._prefix(host, service)}\033[0m {text}\033[0m")
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         from rich import box
         from rich.table import Table
@@ -232,10 +257,18 @@ FINAL: Mapping[str, tuple[str, str]] = {
     "deployed": ("✓", "green"),
     "rolled back": ("✓", "green"),
     "nothing to do": ("✓", "green"),
+    "restarted": ("✓", "green"),
+    "started": ("✓", "green"),
+    "stopped": ("✓", "green"),
+    "removed": ("✓", "green"),
+    "cleaned": ("✓", "green"),
     "taken back": ("↩", "yellow"),
     "failed": ("✗", "red"),
     "unchanged": ("·", "dim"),
 }
 """The states in which a host has nothing more to do, and how they are marked."""
+
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+"""ANSI colours for the names before log lines; the same name has the same colour in every run."""
 
 Say = Callable[[str], None]

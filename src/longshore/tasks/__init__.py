@@ -14,7 +14,7 @@ from invoke.tasks import Task
 
 import longshore
 
-_MODULES = ("bootstrap", "deploy", "status", "trust")
+_MODULES = ("looking", "acting", "talk", "databases", "upkeep", "bootstrap", "deploy", "status", "trust")
 _NAMESPACES = ("lab",)
 
 

@@ -36,46 +36,53 @@ class _Wrong(Exception):
     pass
 
 
-def run_checks(checks: Iterable[SmokeCheck]) -> tuple[SmokeResult, ...]:
+def run_checks(checks: Iterable[SmokeCheck], *, deadline: float | None = None) -> tuple[SmokeResult, ...]:
     """Run every check at once, each with its retries, and return the results in the checks' order.
 
-    Checks that say the same are run once.
+    Checks that say the same are run once. ``deadline`` (seconds) bounds all of it: no try begins later,
+    and the last ones wait no longer.
     """
+    until = None if deadline is None else time.monotonic() + deadline
     wanted = list({repr(check): check for check in checks}.values())
     if not wanted:
         return ()
     with ThreadPoolExecutor(max_workers=min(8, len(wanted))) as pool:
-        return tuple(pool.map(_run, wanted))
+        return tuple(pool.map(lambda check: _run(check, until), wanted))
 
 
-def _run(check: SmokeCheck) -> SmokeResult:
-    why = ""
+def _run(check: SmokeCheck, until: float | None) -> SmokeResult:
+    why = "the deadline came before the first try"
     seconds = 0.0
+    tries = 0
     for attempt in range(1, check.retries + 2):
         started = time.monotonic()
+        if until is not None and started >= until:
+            break
+        tries = attempt
+        longest = check.timeout if until is None else min(check.timeout, until - started)
         try:
-            _once(check)
+            _once(check, longest)
             return SmokeResult(check.name, True, "", time.monotonic() - started, attempt)
         except _Wrong as wrong:
             why = str(wrong)
         except TimeoutError:
-            why = f"no answer within {check.timeout:g} s"
+            why = f"no answer within {round(longest, 1):g} s"
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             why = str(getattr(reason, "strerror", None) or reason)
         seconds = time.monotonic() - started
         if attempt <= check.retries:
-            time.sleep(_PAUSE)
-    return SmokeResult(check.name, False, why, seconds, check.retries + 1)
+            time.sleep(_PAUSE if until is None else max(0.0, min(_PAUSE, until - time.monotonic())))
+    return SmokeResult(check.name, False, why, seconds, tries)
 
 
-def _once(check: SmokeCheck) -> None:
+def _once(check: SmokeCheck, timeout: float) -> None:
     if check.tcp is not None:
         host, _, port = check.tcp.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=check.timeout).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
         return
     assert check.url is not None
-    status, body = _get(check.url, check.timeout)
+    status, body = _get(check.url, timeout)
     if status != check.status:
         raise _Wrong(f"answered {status}, not {check.status}: {_short(body)}")
     text = body.decode("utf-8", "replace")

@@ -1,0 +1,47 @@
+"""A command's own output, handed on as it came: bytes, but with secrets masked."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import BinaryIO
+
+from longshore.console.masks import Masks
+
+_LONGEST = 1 << 16
+"""Bytes of a line that are held back at most, so that a progress bar without an end shows."""
+
+
+class Passthrough:
+    """Takes pieces of output and writes whole lines of it; a secret may be cut by a piece's end.
+
+    Bytes that are not UTF-8 come out as they went in. Safe to call from several threads.
+    """
+
+    def __init__(self, masks: Masks, out: BinaryIO | None = None, err: BinaryIO | None = None) -> None:
+        self._masks = masks
+        self._streams = {False: out or sys.stdout.buffer, True: err or sys.stderr.buffer}
+        self._rest = {False: b"", True: b""}
+        self._lock = threading.Lock()
+
+    def write(self, data: bytes, is_error: bool = False) -> None:
+        """Hand on a piece."""
+        with self._lock:
+            whole, newline, rest = (self._rest[is_error] + data).rpartition(b"\n")
+            if len(rest) > _LONGEST:
+                whole, newline, rest = whole + newline + rest, b"", b""
+            self._rest[is_error] = rest
+            self._put(whole + newline, is_error)
+
+    def close(self) -> None:
+        """Hand on what has no newline at its end."""
+        with self._lock:
+            for is_error, rest in self._rest.items():
+                self._put(rest, is_error)
+                self._rest[is_error] = b""
+
+    def _put(self, data: bytes, is_error: bool) -> None:
+        if data:
+            text = self._masks.text(data.decode("utf-8", "surrogateescape"))
+            self._streams[is_error].write(text.encode("utf-8", "surrogateescape"))
+            self._streams[is_error].flush()

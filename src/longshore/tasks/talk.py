@@ -1,0 +1,345 @@
+"""``logs``, ``exec``, ``shell``, ``run`` and ``pip-list``: talking to what runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from longshore.tasks.command import done, task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from longshore.daily.logs import Wanted
+    from longshore.errors import LongshoreError
+    from longshore.tasks.fleet import Fleet
+
+_TAIL = 100
+"""Lines of each container that ``logs`` shows when nothing else was said."""
+
+_PACKAGES = (
+    "import importlib.metadata as m, json;"
+    "print(json.dumps(sorted({(d.metadata['Name'], d.version) for d in m.distributions()}, "
+    "key=lambda one: one[0].lower())))"
+)
+"""What `pip list` prints, asked of Python itself: an image of one stage has pip, a slim one often hasn't."""
+
+
+@task(
+    help={
+        "follow": "go on with new lines until Ctrl-C, also through a restart or a deploy",
+        "f": "the same as --follow",
+        "since": "only lines since then: 10m, 2h, or 2026-01-31T08:00 (your own time zone)",
+        "tail": f"at most so many lines of each container, or all (default: {_TAIL}; all with --since)",
+    }
+)
+def logs(
+    context: Any,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    service: str = "",
+    follow: bool = False,
+    f: bool = False,
+    since: str = "",
+    tail: str = "",
+    json: bool = False,
+) -> None:
+    """Show what containers have written, of all hosts in one, in the order of its time."""
+    from longshore.tasks.fleet import open_fleet
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        try:
+            from_when, most = _since(since), _tail(tail, bool(since))
+            failed = _logs(fleet, service, follow=follow or f, since=from_when, tail=most)
+        except KeyboardInterrupt:
+            if not (follow or f):
+                raise
+            failed = False
+        except BrokenPipeError:
+            _stop_writing()  # `invoke logs | head`
+            failed = False
+    done(1 if failed else 0)
+
+
+def _logs(fleet: Fleet, service: str, *, follow: bool, since: float | None, tail: int | None) -> bool:
+    """Show the logs of every app; with ``follow`` go on. Returns whether a host could not be read."""
+    from longshore.daily import logs as reading
+    from longshore.errors import LongshoreError
+
+    failed = False
+    wanted: dict[str, dict[str, Wanted]] = {}
+    seen = []
+    for app, found, errors in _projects(fleet, service):
+        wanted[app] = {
+            host: reading.Wanted(project, (service,) if service else (), since, tail)
+            for host, project in found.items()
+        }
+
+        def read(host: str, of: Mapping[str, Wanted] = wanted[app]) -> Any:
+            return reading.read(fleet.links.link(host), of[host])
+
+        values, more = fleet.each(found, read)
+        seen += list(values.values())
+        for error in (*errors.values(), *more.values()):
+            fleet.output.error(error)
+            failed = True
+        wanted[app] = {host: one for host, one in wanted[app].items() if host in values}
+    before = list(reading.merge(seen))
+    for line in before:
+        fleet.output.log(line.host, line.service, line.text, container=line.container, at=line.at)
+    if not follow:
+        return failed
+    jobs = [(fleet.links.link(host), one) for hosts in wanted.values() for host, one in hosts.items()]
+    follower = reading.Follower(tuple(jobs), before)
+    try:
+        for item in follower.lines():
+            if isinstance(item, LongshoreError):
+                fleet.output.error(item)
+                failed = True
+            else:
+                fleet.output.log(item.host, item.service, item.text, container=item.container, at=item.at)
+    finally:
+        follower.stop()
+    return failed
+
+
+def _projects(fleet: Fleet, service: str) -> list[tuple[str, dict[str, str], dict[str, LongshoreError]]]:
+    """Each app with the compose project that it is on each host, and the hosts' errors."""
+    from longshore.agent import wire
+    from longshore.tasks.services import ask, choose
+
+    found = []
+    for app, hosts in choose(fleet, service).items():
+        values, errors = ask(fleet, app, wire.PS, hosts=hosts, service=service)
+        found.append((app, {host: str(value["project"]) for host, value in values.items()}, errors))
+    return found
+
+
+def _since(text: str) -> float | None:
+    """``10m`` or a date as seconds since the epoch. Raises ``LongshoreError``."""
+    import time
+    from datetime import datetime
+
+    from longshore.errors import LongshoreError
+    from longshore.values import parse_duration
+
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError as error:
+        raise LongshoreError(str(error), where="--since", hint="Or give a date: 2026-01-31T08:00.") from None
+
+
+def _tail(text: str, has_since: bool) -> int | None:
+    from longshore.errors import LongshoreError
+
+    if text == "all" or (not text and has_since):
+        return None
+    if text and not text.isdigit():
+        raise LongshoreError(f"{text!r} is not a number of lines", where="--tail", hint="Or write all.")
+    return int(text or _TAIL)
+
+
+def _stop_writing() -> None:
+    """The reader has gone: Python's own last flush must not complain about that."""
+    import os
+    import sys
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@task(
+    name="exec",
+    help={
+        "service": "the service in whose container the command runs",
+        "host": "on this host (default: the first that runs the service)",
+        "all": "on every host, one container each",
+        "user": "as this user of the container: name or uid",
+    },
+)
+def exec_(
+    context: Any,
+    service: str,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    host: str = "",
+    all: bool = False,
+    user: str = "",
+    json: bool = False,
+) -> None:
+    """Run a command in a running container: invoke exec api --env E -- ls -l. Its exit code is ours."""
+    from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.services import choose_one
+    from longshore.tasks.words import command_words
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        command = command_words(f"invoke exec {service} --env {env or 'E'} -- ls -l")
+        name, hosts = choose_one(fleet, service, host=host)
+        chosen = hosts if all else hosts[:1]
+        results, errors = _execute(fleet, name, service, chosen, command, user=user, apart=all or json)
+        fleet.output.result({"app": name, "service": service, "hosts": results})
+        raise_all(errors)
+        done(next((one["code"] for one in results.values() if one["code"]), 0))
+
+
+def _execute(
+    fleet: Fleet,
+    app: str,
+    service: str,
+    hosts: tuple[str, ...],
+    command: tuple[str, ...],
+    *,
+    user: str,
+    apart: bool,
+) -> tuple[dict[str, dict[str, Any]], dict[str, LongshoreError]]:
+    """Run the command on each host. ``apart``: lines with the host's name, not the bare output."""
+    from longshore.console.passthrough import Passthrough
+    from longshore.daily.execute import execute
+    from longshore.daily.logs import Lines
+    from longshore.tasks.services import place
+
+    bare = Passthrough(fleet.output.masks)
+
+    def on(host: str) -> dict[str, Any]:
+        where = place(fleet, app, host, service)
+        lines = Lines(lambda text: fleet.output.log(host, service, text))
+        code = execute(
+            where.link,
+            where.container,
+            command,
+            user=user,
+            on_output=(lambda data, _: lines.write(data)) if apart else bare.write,
+        )
+        lines.close()
+        return {"container": where.container, "code": code}
+
+    try:
+        return fleet.each(hosts, on)
+    finally:
+        bare.close()
+
+
+@task(
+    help={
+        "service": "the service in whose container the shell runs",
+        "host": "on this host (default: the first that runs the service)",
+        "user": "as this user of the container: name or uid",
+    }
+)
+def shell(
+    context: Any,
+    service: str,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    host: str = "",
+    user: str = "",
+) -> None:
+    """Open a shell in a running container: bash where it has one, else sh."""
+    from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.services import choose_one, place
+    from longshore.tasks.terminal import interactive
+
+    with open_fleet(env=env, app=app, limit=limit) as fleet:
+        name, hosts = choose_one(fleet, service, host=host)
+        where = place(fleet, name, hosts[0], service)
+        best = "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi"
+        done(interactive(where, ["sh", "-c", best], user=user))
+
+
+@task(
+    help={
+        "service": "the service whose image, environment and volumes the container gets",
+        "host": "on this host (default: the first that runs the service)",
+        "timeout": "end it after so long (default: a day)",
+    }
+)
+def run(
+    context: Any,
+    service: str,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    host: str = "",
+    timeout: str = "24h",
+    json: bool = False,
+) -> None:
+    """Run a command in a new container of the same release and env, removed after: invoke run api -- CMD.
+
+    Its exit code is ours. Ctrl-C removes the container.
+    """
+    from longshore.agent import wire
+    from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.services import choose_one
+    from longshore.tasks.words import command_words, duration
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        command = command_words(f"invoke run {service} --env {env or 'E'} -- python -m this")
+        seconds = duration(timeout, "--timeout")
+        name, hosts = choose_one(fleet, service, host=host)
+        args = {
+            "app": name,
+            "service": service,
+            "command": list(command),
+            "run": fleet.facts.run,
+            "timeout": seconds,
+        }
+
+        def tell(event: Mapping[str, Any]) -> None:
+            if event["kind"] == "output" and json:
+                fleet.output.log(hosts[0], service, event["line"])
+            elif event["kind"] == "output":
+                fleet.output.say(event["line"])
+
+        value = fleet.session(hosts[0]).call(wire.RUN, args, on_event=tell)
+        fleet.output.result({"app": name, "service": service, "host": hosts[0], **value})
+        done(int(value["code"]))
+
+
+@task(help={"service": "a service that runs Python"})
+def pip_list(
+    context: Any, service: str, env: str = "", app: str = "", limit: str = "", json: bool = False
+) -> None:
+    """List the Python packages in a service's container, and where hosts differ."""
+    from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.services import choose_one
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        name, hosts = choose_one(fleet, service)
+        values, errors = fleet.each(hosts, lambda host: _packages(fleet, name, host, service))
+        versions: dict[tuple[str, str], list[str]] = {}
+        for host, packages in values.items():
+            for package, version in packages.items():
+                versions.setdefault((package, version), []).append(host)
+        rows = [
+            (package, version, "all" if len(on) == len(values) else ", ".join(on))
+            for (package, version), on in sorted(versions.items(), key=lambda item: item[0][0].lower())
+        ]
+        if rows:
+            fleet.output.table(("package", "version", "hosts"), rows, title=f"{service} of {name}")
+        fleet.output.result({"app": name, "service": service, "hosts": values})
+        raise_all(errors)
+
+
+def _packages(fleet: Fleet, app: str, host: str, service: str) -> dict[str, str]:
+    """Package to version, in a container of the service. Raises ``LongshoreError``."""
+    import json
+
+    from longshore.daily.execute import output_of
+    from longshore.errors import HostError
+    from longshore.tasks.services import place
+
+    where = place(fleet, app, host, service)
+    said = ""
+    for python in ("python", "python3"):
+        code, out, err = output_of(where.link, where.container, [python, "-c", _PACKAGES])
+        if code == 0:
+            return dict(json.loads(out))
+        said = (err or out).strip().splitlines()[-1] if (err or out).strip() else f"exit code {code}"
+    raise HostError(f"no Python answers in {where.container}: {said}", where=host)

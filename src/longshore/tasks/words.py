@@ -1,0 +1,35 @@
+"""What a person typed, read word by word: the command after ``--``, durations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from longshore.errors import LongshoreError
+
+
+def after_dashes(argv: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The words after the first ``--``; empty without one.
+
+    Invoke keeps them only joined by blanks (``ParseResult.remainder``), which loses where one ends.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return tuple(words[words.index("--") + 1 :]) if "--" in words else ()
+
+
+def command_words(example: str) -> tuple[str, ...]:
+    """The command after ``--``. Raises ``LongshoreError`` when there is none."""
+    found = after_dashes()
+    if not found:
+        raise LongshoreError("there is no command", hint=f"Give it after two dashes: `{example}`.")
+    return found
+
+
+def duration(text: str, option: str) -> float:
+    """The seconds of an option's value (``30s``, ``2h``). Raises ``LongshoreError`` that names the option."""
+    from longshore.values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise LongshoreError(str(error), where=option) from None

@@ -169,10 +169,10 @@ def _database(name: str, found: _Values) -> Database:
 def _smoke(found: _Values, base: str | None, path: str, reading: Reading) -> SmokeCheck:
     url, tcp = found.get("url"), found.get("tcp")
     where = found.get("", Where(""))
-    if not url and not tcp:
+    if not url and not tcp and not reading.failed:
         reading.problem(f"{path}.smoke: a check needs url or tcp.", where, "Write - url: /health")
     if url and url.startswith("/"):
-        if base is None:
+        if base is None and not reading.failed:
             reading.problem(f"{path}.smoke: {url} needs the app's url.", where, "Write url: https://…")
         url = f"{(base or '').rstrip('/')}{url}"
     values = {name: value for name, value in _own(found).items() if name not in ("name", "url", "tcp")}

@@ -49,6 +49,8 @@ class Reading:
     """Whether what is read is said at a level that covers every host."""
     templated: bool = False
     """Set when a template was met: the value then belongs to one host only."""
+    failed: bool = False
+    """Set when a template could not be resolved: what then is missing isn't the person's omission."""
     memo: dict[tuple[int, int], tuple[Node, Any]] | None = None
     """Values of mappings without a template, shared between the readings of many hosts."""
 
@@ -62,7 +64,12 @@ class Reading:
         self.templated = True
         if self.resolve is None:
             return LATER
-        return from_plain(self.resolve(node), node.where)
+        try:
+            return from_plain(self.resolve(node), node.where)
+        except InventoryError as error:
+            self.report(error)
+            self.failed = True
+            return LATER
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,13 @@ class Kind:
         """JSON Schema of the value as it is written, templates aside."""
         raise NotImplementedError
 
+    def hint(self, name: str) -> str:
+        """How it is written, for a sentence about ``name``."""
+        return f"Write it as {name.rpartition('.')[2]}: {self.example}" if self.example else ""
+
     def wrong(self, node: Node, name: str, reading: Reading) -> None:
         """Report that ``node`` isn't of this kind."""
-        hint = f"Write it as {name}: {self.example}" if self.example else ""
+        hint = self.hint(name)
         reading.problem(f"{name} must be {self.label}, not {describe(node)}.", node.where, hint)
 
 
@@ -140,7 +151,7 @@ class Text(Kind):
             reading.problem(f"{name} holds a character that no file can hold.", node.where)
             return None
         if self.pattern and not re.fullmatch(self.pattern, text):
-            hint = f"Write it as {name}: {self.example}" if self.example else ""
+            hint = self.hint(name)
             reading.problem(f"{name}: {text[:60]!r} is not {self.rule or self.label}.", node.where, hint)
             return None
         return text
@@ -209,7 +220,8 @@ class Whole(Kind):
             elif isinstance(node.value, str) and re.fullmatch(r"-?[0-9]{1,9}", node.value.strip()):
                 number = int(node.value)
             elif node.surprising:
-                as_text(node, name, reading)
+                said = f"{name}: {node.raw} is {describe(node)} to YAML."
+                reading.problem(said, node.where, f"Write it in plain digits: {name.rpartition('.')[2]}: 5")
                 return None
         if number is None:
             self.wrong(node, name, reading)
@@ -283,7 +295,7 @@ class Command(Kind):
             reading.problem(f"{name}: {text[:60]!r} can't be split: {error}.", node.where)
             return None
         if not words:
-            reading.problem(f"{name} is an empty command.", node.where, f"Write it as {name}: {self.example}")
+            reading.problem(f"{name} is an empty command.", node.where, self.hint(name))
             return None
         return words
 

@@ -167,10 +167,8 @@ class Levels:
         reading = Reading(self.report, resolve=context.resolve)
         setting = ROOT.setting("roles")
         assert setting is not None
-        try:
-            names = setting.kind.check(section, f"{SETTINGS}.roles", reading) or ()
-        except InventoryError as error:
-            self.report(error)
+        names = setting.kind.check(section, f"{SETTINGS}.roles", reading)
+        if not isinstance(names, tuple):
             return ()
         for name in names:
             if name not in self._roles:

@@ -111,18 +111,11 @@ def _environment_settings(top: Context, report: Collector) -> Mapping[str, Any]:
     node = top.settings
     if not isinstance(node, MappingNode):
         return {}
-    reading = Reading(report, resolve=_resolver(top, report))
+    reading = Reading(report, resolve=top.resolve)
     section = Section(settings=tuple(setting for setting in ROOT.settings if setting.name != "apps"))
     rest = {name: pair for name, pair in node.items.items() if name != "apps"}
     found = section.check(MappingNode(rest, node.where), SETTINGS, reading)
     return found if isinstance(found, Mapping) else {}
-
-
-def _resolver(context: Context, report: Collector) -> Any:
-    def resolve(node: Any) -> Any:
-        return context.resolve(node)
-
-    return resolve
 
 
 def _apps(

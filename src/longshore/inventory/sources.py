@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from longshore.errors import InventoryError
+from longshore.errors import InventoryError, Where
 from longshore.inventory.files import VariableFolder, inventory_files, variable_files
 from longshore.inventory.model import Level, Source
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Node, describe, is_null
 from longshore.inventory.tree import Tree, read_tree
 from longshore.inventory.variables import Said
-from longshore.inventory.yamlfile import read_yaml
+from longshore.inventory.yamlfile import read_text, read_yaml
+
+_INI = re.compile(r"(?:[ \t]*(?:[#;].*)?\n)*\[[A-Za-z0-9_.-]+(?::\w+)?\][ \t]*(?=\n)")
 
 Report = Callable[[InventoryError], None]
 Spoken = list[tuple[str, Said]]
@@ -38,7 +41,7 @@ def read_sources(root: Path, environment: str, report: Report) -> Sources:
     """
     found = inventory_files(root, environment)
     reader = _Reader(root, report)
-    documents = [(reader.name(path), reader.read(path)) for path in found.documents]
+    documents = [(reader.name(path), reader.document(path)) for path in found.documents]
     tree = read_tree(documents, report)
     for folder in found.weaker:
         reader.folder(folder, tree)
@@ -80,6 +83,28 @@ class _Reader:
         except InventoryError as error:
             self._report(error)
             return None
+
+    def document(self, path: Path) -> Node | None:
+        """Read one document of the inventory; an INI file with a YAML name is told apart."""
+        found = _INI.match(self._text(path))
+        if found is None:
+            return self.read(path)
+        name = self.name(path)
+        self._report(
+            InventoryError(
+                "This is an INI inventory; Longshore reads Ansible's YAML format only.",
+                where=Where(name, found[0].count("\n") + 1),
+                hint=f"Rename it to {path.with_suffix('.ini').name} and convert it: ansible-inventory"
+                f" -i {path.with_suffix('.ini').name} --list --yaml --output {name}",
+            )
+        )
+        return None
+
+    def _text(self, path: Path) -> str:
+        try:
+            return read_text(path, self.name(path))
+        except InventoryError:
+            return ""  # read() tells
 
     def folder(self, folder: VariableFolder, tree: Tree) -> None:
         """Read ``group_vars`` and ``host_vars`` of one place, for groups and hosts that there are."""

@@ -69,14 +69,7 @@ class TargetBuilder:
         return targets
 
     def _reading(self, context: Context) -> Reading:
-        def resolve(node: Scalar) -> Any:
-            try:
-                return context.resolve(node)
-            except InventoryError as error:
-                self.report(error)
-                return None
-
-        return Reading(self.report, resolve=resolve, memo=self._memo)
+        return Reading(self.report, resolve=context.resolve, memo=self._memo)
 
     def _app(self, name: str, context: Context) -> App | None:
         section = context.settings.get("apps") if isinstance(context.settings, MappingNode) else None

@@ -229,7 +229,9 @@ class _Builder:
 
     def _key(self, node: Node, where: Where) -> Key | None:
         if not isinstance(node, Scalar):
-            self._report(InventoryError("A key must be a plain text.", where=where))
+            what = "mapping" if isinstance(node, MappingNode) else "list"
+            hint = 'A value that starts with {{ must be in quotes: "{{ name }}".' if what == "mapping" else ""
+            self._report(InventoryError(f"A {what} can't be a key.", where=where, hint=hint))
             return None
         if isinstance(node.value, bool):
             self._report(

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.errors import Where
+from longshore.errors import LongshoreError, Problems, Where
 from longshore.inventory.model import App, EnvValue, Host, ServicePolicy, Source, SshSettings, Target
 from longshore.render import Bundle
+from longshore.render.document import Override, Reset, parse
 
 SOURCE = Source("all", "all", Where("env/test.env", 1))
-APP_KEYS = {"files", "mounts", "services", "defaults", "profiles", "pin", "keep"}
 
 
 def write(root: Path, files: Mapping[str, str | bytes]) -> None:
@@ -66,3 +66,33 @@ def target(
 def text_of(bundle: Bundle, path: str) -> str:
     """The text of one file of a bundle."""
     return next(file.data.decode() for file in bundle.files if file.path == path)
+
+
+def overlay(bundle: Bundle) -> dict[str, Any]:
+    """``longshore.yml`` as plain values; a tag is a key: ``{"!override": …}``, ``{"!reset": None}``."""
+    path = bundle.compose_files[-1]
+    value = _tags(parse(text_of(bundle, path), path)[0])
+    assert isinstance(value, dict)
+    return value
+
+
+def service(bundle: Bundle, name: str) -> dict[str, Any]:
+    """What ``longshore.yml`` says of one service."""
+    found = overlay(bundle)["services"][name]
+    assert isinstance(found, dict)
+    return found
+
+
+def _tags(value: Any) -> Any:
+    if isinstance(value, Override):
+        return {"!override": _tags(value.value)}
+    if isinstance(value, Reset):
+        return {"!reset": None}
+    if isinstance(value, dict):
+        return {key: _tags(child) for key, child in value.items()}
+    return [_tags(child) for child in value] if isinstance(value, list) else value
+
+
+def problems_of(error: LongshoreError) -> list[str]:
+    """Every sentence of an error, with its place."""
+    return [str(one) for one in error.problems] if isinstance(error, Problems) else [str(error)]

@@ -49,5 +49,5 @@ def _text(text: Text, lookup: Lookup, problems: list[RenderError]) -> Text:
                 hint="Set it in the environment's env file; a literal $ is written $$.",
             )
         )
-        return Text.at("", text.where)
+        return text
     return Text.at(value, text.where, tuple(dict.fromkeys(unset)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,3 +215,30 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(child) for child in value]
     return str(value) if isinstance(value, Text) else value
+
+
+def unset_variables(value: Any, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, Where]]:
+    """Variables without value or default that a value uses, with their places."""
+    if isinstance(value, Text | Mount | LocalFile):
+        for name in value.unset:
+            yield name, value.where
+    elif isinstance(value, Map):
+        for key, child in value.items():
+            if key not in skip and not key.startswith("x-"):
+                yield from unset_variables(child)
+    elif isinstance(value, Items):
+        for child in value:
+            yield from unset_variables(child)
+
+
+_SHELL = {"PWD", "HOME", "USER", "UID", "GID", "HOSTNAME"}
+
+
+def unset_error(name: str, where: Where) -> RenderError:
+    """The sentence for a variable that nobody set. Compose would put an empty text, with a warning."""
+    hint = (
+        "It is the shell's, which no host has: write a relative path instead."
+        if name in _SHELL
+        else f"Add it to the environment's env file, or give it a default: ${{{name}:-…}}."
+    )
+    return RenderError(f"The variable {name} is not set.", where=where, hint=hint)

@@ -37,12 +37,14 @@ class Model:
     """Every compose file and explicit env file of an ``include``, as the bundle needs them."""
     variables: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     """Every variable that was asked for, with its value."""
+    problems: tuple[LongshoreError, ...] = ()
+    """What is wrong in the files, but didn't keep them from being read."""
 
 
 def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str]) -> Model:
     """Read the compose files ``compose`` (absolute, without ``.j2``) with ``env`` for ``${…}``.
 
-    Raises ``Problems`` (all that was found, each with file and line) or ``RenderError``.
+    Raises ``RenderError`` for what can't be read at all; what else is wrong is in ``Model.problems``.
     """
     reader = _Reader(files)
     used: dict[str, str | None] = {}
@@ -51,16 +53,26 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
         return used.setdefault(name, env.get(name))
 
     tree = reader.project(compose, files.project, lookup, ())
-    if reader.problems:
-        raise Problems(reader.problems)
     services = tree.get("services")
     if not isinstance(services, Map) or not services:
-        raise RenderError("There is no service in this compose file.", where=where_of(files, compose[0]))
+        none = RenderError("There is no service in this compose file.", where=where_of(files, compose[0]))
+        raise raised([*reader.problems, none])
     for name, service in services.items():
         if not isinstance(service, Map):
             raise RenderError(f"The service {name} is not a mapping.", where=services.where_of(name))
     sections = {name: tree.get(name) or {} for name in _SECTIONS[1:]}
-    return Model(services=services, files=tuple(reader.read_files), variables=used, **sections)
+    return Model(
+        services=services,
+        files=tuple(reader.read_files),
+        variables=used,
+        problems=tuple(reader.problems),
+        **sections,
+    )
+
+
+def raised(problems: list[LongshoreError]) -> LongshoreError:
+    """One error for what was found."""
+    return problems[0] if len(problems) == 1 else Problems(dict.fromkeys(problems))
 
 
 class _Reader:
@@ -129,7 +141,9 @@ class _Reader:
             else:
                 owner[key] = change(value, owner.where_of(key))
         except RenderError as error:
-            self.problems.append(error)
+            # ":/data" is no volume, but what is wrong is that the variable before it is not set.
+            unset = dict.fromkeys(parts.unset_variables(value))
+            self.problems.extend([parts.unset_error(*one) for one in unset] or [error])
             del owner[key]
 
     # extends

@@ -12,30 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from longshore import dotenv
-from longshore.errors import LongshoreError, Problems, RenderError, Where
+from longshore.errors import LongshoreError, RenderError, Where
 from longshore.inventory.model import Target
 from longshore.render import notes
 from longshore.render.bundle import Bundle, BundleFile, Note
 from longshore.render.emit import emit, override
 from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
 from longshore.render.merge import as_items
-from longshore.render.parts import LocalFile
+from longshore.render.parts import LocalFile, unset_error, unset_variables
 from longshore.render.placing import Placing, Snapshot
 from longshore.render.policy import policy_of
-from longshore.render.reader import Model, read
+from longshore.render.reader import Model, raised, read
 from longshore.render.selection import (
     ELSEWHERE,
     Selection,
     depends_on,
     select,
-    unset_variables,
     waited_for,
 )
 from longshore.render.services import Service, ServiceRenderer, image_of, used_sources
 from longshore.render.templates import SUFFIX
 
 OURS = "longshore.yml"
-_SHELL = {"PWD", "HOME", "USER", "UID", "GID", "HOSTNAME"}
 
 
 class Renderer:
@@ -68,6 +66,8 @@ class Renderer:
     def images(self, target: Target) -> tuple[str, ...]:
         """The references, as written, that the services of a target need, sorted."""
         _, model, env = self._read(target)
+        if model.problems:
+            raise raised(list(model.problems))
         found = {
             image_of(model.services[name], policy_of(target.app, name))
             for name in _selection(target, model, env).here
@@ -160,7 +160,7 @@ class _Rendering:
         self.digests = digests
         self.placing = Placing(target, files, self.env_text, git, snapshot)
         self.git = git
-        self.problems: list[LongshoreError] = []
+        self.problems: list[LongshoreError] = list(model.problems)
         self.notes: list[Note] = []
         self.release: dict[Path, tuple[bytes, bool]] = {}
 
@@ -172,7 +172,7 @@ class _Rendering:
         services = self.services(selection, prints)
         self.release_files(selection)
         if self.problems:
-            raise self.problems[0] if len(self.problems) == 1 else Problems(self.problems)
+            raise raised(self.problems)
         used = notes.used_names(model.services, selection.here)
         self.notes.extend(notes.project_notes(model.networks, model.volumes, used))
         ours = self.longshore_yml(services, selection, tops)
@@ -225,13 +225,7 @@ class _Rendering:
         for section in (self.model.networks, self.model.volumes, self.model.configs, self.model.secrets):
             for found in unset_variables(section):
                 places[found] = None
-        for name, where in places:
-            hint = (
-                "It is the shell's, which no host has: write a relative path instead."
-                if name in _SHELL
-                else f"Add it to the environment's env file, or give it a default: ${{{name}:-…}}."
-            )
-            self.problems.append(RenderError(f"The variable {name} is not set.", where=where, hint=hint))
+        self.problems.extend(unset_error(name, where) for name, where in places)
 
     def configs_and_secrets(self, selection: Selection) -> tuple[dict[str, Any], dict[str, str]]:
         tops: dict[str, Any] = {}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError, Where
-from longshore.render.document import Items, Map, Text
+from longshore.render.document import Map
 from longshore.render.emit import override
 from longshore.render.merge import as_items, as_names
-from longshore.render.parts import LocalFile, Mount, plain
+from longshore.render.parts import plain
 
 ELSEWHERE = "longshore-elsewhere"
 """The profile of services that other hosts run. Nobody activates it."""
@@ -121,17 +121,3 @@ def depends_on(
             )
     overrides = {"depends_on": override(said)} if changed else {}
     return tuple(dict.fromkeys(found)), overrides
-
-
-def unset_variables(value: Any, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, Where]]:
-    """Variables without value or default that a value uses, with their places."""
-    if isinstance(value, Text | Mount | LocalFile):
-        for name in value.unset:
-            yield name, value.where
-    elif isinstance(value, Map):
-        for key, child in value.items():
-            if key not in skip and not key.startswith("x-"):
-                yield from unset_variables(child)
-    elif isinstance(value, Items):
-        for child in value:
-            yield from unset_variables(child)

@@ -109,6 +109,8 @@ class ServiceRenderer:
 
     def pinned(self, name: str, service: Map, written: str | None) -> str | None:
         """The image by its digest, where the inventory's ``pin`` wants that and it is known."""
+        if written is None and getattr(service.get("image"), "unset", ()):
+            return None  # said already
         if written is None:
             self.problems.append(
                 RenderError(

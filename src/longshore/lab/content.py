@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from longshore.lab.commands import run
+from longshore.lab.machine import native_arch
 from longshore.lab.place import Network, Place, host_index
 from longshore.lab.roots import USER, script
 from longshore.lab.state import HostState
@@ -50,6 +51,10 @@ def host_files(host: HostState, place: Place, net: Network) -> dict[str, tuple[s
         "usr/local/lib/longshore-lab/init": (script("init"), 0o755),
         "usr/local/sbin/service": (script("service"), 0o755),
     }
+    if host.arch != native_arch():
+        content["usr/local/lib/longshore-lab/front.py"] = (script("front.py"), 0o644)
+        # The clients choose the platform of a build.
+        content["etc/environment"] = (f"DOCKER_DEFAULT_PLATFORM=linux/{host.arch}\n", 0o644)
     if not host.bare:
         content["etc/docker/daemon.json"] = (json.dumps(daemon_settings(net), indent=2) + "\n", 0o644)
     return content

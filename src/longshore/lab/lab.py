@@ -354,6 +354,8 @@ def _wanted(count: int, arch: Mapping[str, str], bare: Sequence[str]) -> list[Ho
             raise LabError(
                 f"'{one}' isn't an architecture of practice hosts.", where=name, hint="Use amd64 or arm64."
             )
+        if one not in (native_arch(), "arm64"):
+            raise LabError(f"This machine can't stand in for {one}.", where=name)
     return [HostState(name, arch.get(name, native_arch()), name in bare) for name in hosts]
 
 

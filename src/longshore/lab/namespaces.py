@@ -41,7 +41,7 @@ class Namespaces:
 
     def __init__(self, place: Place, net: Network, say: Say) -> None:
         self.place, self.net, self.say = place, net, say
-        self.owner = f"{place.root}:{place.name}"
+        self.owner = place.owner
 
     def prepare(self, hosts: Sequence[HostState]) -> None:
         """Make what the hosts stand on: programs, roots, the network. What is there stays."""

@@ -46,6 +46,11 @@ class Place:
         return self.root / "labs" / self.name
 
     @property
+    def owner(self) -> str:
+        """What this lab is called in the machine's own record."""
+        return f"{self.root}:{self.name}"
+
+    @property
     def key(self) -> Path:
         return self.home / "key"
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from longshore.lab import pip, registry
 from longshore.lab.commands import LabError
-from longshore.lab.machine import Say
+from longshore.lab.machine import Say, emulate_arm64, native_arch
 from longshore.lab.roots import script
 from longshore.lab.state import locked
 
@@ -125,9 +125,10 @@ def build(cache: Path, wanted: Mapping[str, Sequence[str]], say: Say) -> None:
         lab = Lab(BUILDER)
         lab.down()
         try:
-            emulated = any(arch != "amd64" for platforms in wanted.values() for arch in platforms)
-            lab.up(1, arch={"h1": "arm64"} if emulated else {})
+            lab.up(1)
             lab.registry_up()
+            if any(arch != native_arch() for platforms in wanted.values() for arch in platforms):
+                emulate_arm64(lab.place.owner, say)
             builder = _Builder(lab, cache, say)
             for image, platforms in wanted.items():
                 builder.image(image, platforms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,25 @@ def test_a_variable_of_the_inventory_wins_over_a_name_of_ours(tmp_path: Path) ->
     files = {"inventory/prod.yml": SHOP, "group_vars/all.yml": "app: theirs\nenvironment: {PATH: /bin}\n"}
     variables = loaded(tmp_path, files).targets["shop", "h1"].vars
     assert (variables["app"], variables["environment"]) == ("theirs", {"PATH": "/bin"})
+
+
+def test_a_version_that_yaml_reads_as_a_number_is_warned_about_when_a_setting_uses_it(tmp_path: Path) -> None:
+    inventory = SHOP.replace("compose.yml}", "compose.yml, services: {api: {image: 'a:{{ version }}'}}}")
+    files = {"inventory/prod.yml": inventory, "group_vars/all.yml": "version: 1.10\nunused: 0644\n"}
+    environment = loaded(tmp_path, files)
+    assert environment.targets["shop", "h1"].app.services["api"].image == "a:1.1"
+    assert environment.warnings == (
+        "group_vars/all.yml:1:10: version: 1.10 is the number 1.1 to YAML. Write it in quotes for a text.",
+    )
+
+
+def test_hosts_that_are_resolved_in_threads_do_not_see_each_others_loops(tmp_path: Path) -> None:
+    files = {
+        "inventory/prod.yml": SHOP,
+        "group_vars/all.yml": 'a: "{{ b }}"\nb: "{{ c }}"\nc: "{{ hostvars.h1.d }}"\nd: "{{ 1 }}"\n',
+    }
+    for _ in range(20):
+        target = loaded(tmp_path, files).targets["shop", "h1"]
+        with ThreadPoolExecutor(8) as pool:
+            seen = list(pool.map(lambda _, target=target: dict(target.vars)["a"], range(8)))
+        assert seen == [1] * 8

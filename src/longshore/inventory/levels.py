@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import InventoryError, Where
+from longshore.inventory.hidden import looks_secret
 from longshore.inventory.kinds import Reading, merge
 from longshore.inventory.model import Source
 from longshore.inventory.nearest import did_you_mean
-from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, from_plain, is_null
+from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, describe, from_plain, is_null
 from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import Sources
 from longshore.inventory.tree import Tree
@@ -55,6 +56,8 @@ class Levels:
     _merged: dict[tuple[object, ...], Node | None] = field(default_factory=dict)
     _roles: dict[str, Role | None] = field(default_factory=dict)
     _role_layers: dict[tuple[object, ...], Stacks] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
+    """Numbers that a setting's template uses and that YAML reads otherwise than they are written."""
     _top: Context | None = None
 
     @property
@@ -72,7 +75,10 @@ class Levels:
             "playbook_dir": str(self.root),
         }
         self._top = Context(
-            Layers(_EMPTY, self._chain(("all",)), _EMPTY, self.command), shared, {**fallbacks}
+            Layers(_EMPTY, self._chain(("all",)), _EMPTY, self.command),
+            shared,
+            {**fallbacks},
+            notice=self._notice,
         )
         for name, draft in self.tree.hosts.items():
             chain = self.tree.ancestors(name)
@@ -84,7 +90,15 @@ class Levels:
                 "inventory_hostname_short": name.split(".")[0],
                 "group_names": sorted(group for group in chain if group != "all"),
             }
-            self.contexts[draft.name] = Context(layers, magic, {**fallbacks, "ansible_host": name})
+            self.contexts[draft.name] = Context(
+                layers, magic, {**fallbacks, "ansible_host": name}, notice=self._notice
+            )
+
+    def _notice(self, name: str, node: Scalar) -> None:
+        said = f"{name}: {node.raw} is {describe(node)} to YAML."
+        if looks_secret(name):
+            said = f"{name} is a number to YAML."
+        self.warnings.setdefault(f"{node.where}: {said} Write it in quotes for a text.")
 
     def _chain(self, chain: tuple[str, ...]) -> Stacks:
         stacks = self._chains.get(chain)

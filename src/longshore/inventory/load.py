@@ -96,7 +96,7 @@ def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Envi
         connect_timeout=settings.get("connect_timeout", 10.0),
         state_dir=settings.get("state_dir", "/var/lib/longshore"),
         files=(*sources.files, *(str(path.relative_to(root)) for path in env.files)),
-        warnings=(*sources.warnings, *env.warnings),
+        warnings=(*sources.warnings, *env.warnings, *levels.warnings),
     )
 
 

@@ -102,9 +102,13 @@ def _rows(prefix: str, section: Section) -> Iterator[str]:
         if isinstance(setting.kind, Choice):
             label = ", ".join(f"`{choice}`" for choice in setting.kind.choices)
         default = "**required**" if setting.required else setting.default
-        example = setting.kind.example or (
-            setting.kind.item.example if isinstance(setting.kind, (MapOf, ListOf)) else ""
-        )
+        example = setting.kind.example
+        if isinstance(setting.kind, MapOf) and setting.kind.item.example:
+            example = f"{{NAME: {setting.kind.item.example}}}"
+        elif isinstance(setting.kind, ListOf) and not example:
+            example = f"[{setting.kind.item.example}]"
+        if isinstance(setting.kind, ListOf) and setting.kind.single:
+            label = f"{setting.kind.item.label}, or a list"
         summary = setting.summary
         if setting.scope == "environment":
             summary += " The same for all hosts."

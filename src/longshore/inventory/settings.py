@@ -82,7 +82,7 @@ LOGGING = Section(
         Setting("compress", Flag(), "Whether rotated log files are compressed.", "true"),
         Setting(
             "options",
-            MapOf(item=Text(example="{{.Name}}")),
+            MapOf(item=Text(example='"{{.Name}}"')),
             "Further options of the driver, passed on as they are.",
         ),
     )

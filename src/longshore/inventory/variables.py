@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,17 @@ class Layers:
         return names
 
 
+_THREAD = threading.local()
+
+
+def _resolving() -> list[tuple[Context, str]]:
+    """What this thread is resolving, outermost first. Hosts are rendered in threads that share contexts."""
+    found: list[tuple[Context, str]] | None = getattr(_THREAD, "resolving", None)
+    if found is None:
+        found = _THREAD.resolving = []
+    return found
+
+
 @dataclass(eq=False)
 class Context(Mapping[str, Any]):
     """A host's variables with templates resolved, each when it is asked for, once.
@@ -80,8 +92,9 @@ class Context(Mapping[str, Any]):
     fallbacks: Mapping[str, Any]
     settings: Node | None = None
     """Our settings after all levels; the value of ``longshore``."""
+    notice: Callable[[str, Scalar], None] = lambda name, node: None
+    """Told of a number that a template uses and that YAML reads otherwise than it is written."""
     _values: dict[str, Any] = field(default_factory=dict)
-    _resolving: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -96,14 +109,18 @@ class Context(Mapping[str, Any]):
             if said is None:
                 return self.fallbacks[name]
             node = said.node
-        if name in self._resolving:
-            loop = " > ".join([*self._resolving[self._resolving.index(name) :], name])
-            raise InventoryError(f"The variable {name} is defined by itself: {loop}.", where=node.where)
-        self._resolving.append(name)
+        resolving = _resolving()
+        if (self, name) in resolving:
+            loop = [inner for _, inner in resolving[resolving.index((self, name)) :]]
+            shown = " > ".join([*loop, name])
+            raise InventoryError(f"The variable {name} is defined by itself: {shown}.", where=node.where)
+        resolving.append((self, name))
         try:
             value = self._values[name] = self.resolve(node)
         finally:
-            self._resolving.pop()
+            resolving.pop()
+        if isinstance(node, Scalar) and node.surprising and not isinstance(value, bool):
+            self.notice(name, node)
         return value
 
     def resolve(self, node: Node) -> Any:

@@ -23,7 +23,7 @@ NETWORK_HINT = (
 )
 
 _NETWORK = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
-_LOCKED = re.compile(r"Could not get lock (\S+?)\.?(?: It is held by process (\d+) \(([^)]*)\))?(?=[\s-]|$)")
+_LOCKED = re.compile(r"Could not get lock (\S+?)\.?(?: It is held by process (\d+) \(([^)]*)\))?(?=\s|$)")
 _UNREACHED = re.compile(
     r"Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|onnection timed out"
     r"|Network is unreachable|No route to host|Connection refused|Failed to fetch|Connection failed"
@@ -72,7 +72,7 @@ class Apt:
             raise explain(f"{output}\n{self.complaints}", f"installing {', '.join(packages)}")
 
     def _run(self, arguments: Sequence[str], timeout: float, loading: str) -> tuple[int, str]:
-        """Run apt-get, and again while another package manager holds a lock. ``loading``: what it downloads."""
+        """Run apt-get, again while another package manager holds a lock. ``loading``: what it downloads."""
         end = time.monotonic() + self._lock_timeout
         while True:
             left = max(0, int(end - time.monotonic()))

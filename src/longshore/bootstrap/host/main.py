@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.bootstrap.host import packages, system
-from longshore.bootstrap.host.found import look
+from longshore.bootstrap.host.found import Found, look
 from longshore.bootstrap.host.say import Changes, Refusal, emit, note
 from longshore.bootstrap.host.service import Service
 from longshore.bootstrap.host.settings import Settings
@@ -75,7 +75,7 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
     settings.take_over()
     if wish["docker_group"]:
         _in_group(changes)
-    return _result(changes, service)
+    return _result(changes, service, look() if changes.made else found)
 
 
 def _state_dir(changes: Changes, path: Path) -> None:
@@ -132,8 +132,7 @@ def _add(user: str) -> None:
         raise Refusal("group", f"{user} can't be added to the group docker: {output.strip()}")
 
 
-def _result(changes: Changes, service: Service) -> dict[str, object]:
-    found = look()
+def _result(changes: Changes, service: Service, found: Found) -> dict[str, object]:
     if found.missing and not changes.check:
         raise Refusal("incomplete", f"all is installed, but these don't answer: {', '.join(found.missing)}")
     return {

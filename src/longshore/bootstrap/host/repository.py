@@ -64,10 +64,10 @@ def _download(url: str, fingerprint: str) -> bytes:
         argv += ["-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"]
         code, output = run([*argv, "download-file", url, str(target)], timeout=120)
         if code != 0 or not target.exists():
-            lines = [line for line in output.splitlines() if line.startswith(("E:", "Err:", "W:"))]
+            lines = [line[2:].strip() for line in output.splitlines() if line.startswith("E:")]
             raise Refusal(
                 "no_network",
-                f"Docker's signing key can't be fetched from {url}: {(lines or ['no answer'])[-1]}",
+                f"Docker's signing key can't be fetched: {(lines or [f'no answer from {url}'])[0]}",
                 "Check the host's network and proxy, or name a mirror of download.docker.com.",
                 output.splitlines()[-8:],
             )

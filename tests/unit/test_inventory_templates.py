@@ -155,3 +155,14 @@ def test_hosts_that_are_resolved_in_threads_do_not_see_each_others_loops(tmp_pat
         with ThreadPoolExecutor(8) as pool:
             seen = list(pool.map(lambda _, target=target: dict(target.vars)["a"], range(8)))
         assert seen == [1] * 8
+
+
+def test_a_variable_may_look_at_its_namesake_on_another_host(tmp_path: Path) -> None:
+    inventory = SHOP.replace("compose.yml}", "compose.yml, env: {PEER: '{{ peer }}'}}")
+    files = {
+        "inventory/prod.yml": inventory,
+        "group_vars/all.yml": 'peer: "{{ hostvars.h2.peer }} and {{ inventory_hostname }}"\n',
+        "host_vars/h2.yml": "peer: h2\n",
+    }
+    env = loaded(tmp_path, files).targets["shop", "h1"].env
+    assert env["PEER"].value == "h2 and h1"

@@ -71,9 +71,12 @@ class Layers:
 _THREAD = threading.local()
 
 
-def _resolving() -> list[tuple[Context, str]]:
-    """What this thread is resolving, outermost first. Hosts are rendered in threads that share contexts."""
-    found: list[tuple[Context, str]] | None = getattr(_THREAD, "resolving", None)
+def _resolving() -> list[tuple[int, str]]:
+    """What this thread is resolving, outermost first: a context's id and a name.
+
+    Hosts are rendered in threads that share contexts, so the contexts themselves can't hold it.
+    """
+    found: list[tuple[int, str]] | None = getattr(_THREAD, "resolving", None)
     if found is None:
         found = _THREAD.resolving = []
     return found
@@ -110,11 +113,12 @@ class Context(Mapping[str, Any]):
                 return self.fallbacks[name]
             node = said.node
         resolving = _resolving()
-        if (self, name) in resolving:
-            loop = [inner for _, inner in resolving[resolving.index((self, name)) :]]
+        key = (id(self), name)
+        if key in resolving:
+            loop = [inner for _, inner in resolving[resolving.index(key) :]]
             shown = " > ".join([*loop, name])
             raise InventoryError(f"The variable {name} is defined by itself: {shown}.", where=node.where)
-        resolving.append((self, name))
+        resolving.append(key)
         try:
             value = self._values[name] = self.resolve(node)
         finally:

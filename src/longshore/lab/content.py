@@ -43,7 +43,7 @@ def host_files(host: HostState, place: Place, net: Network) -> dict[str, tuple[s
     content = {
         "etc/hostname": (f"{host.name}\n", 0o644),
         "etc/hosts": (f"127.0.0.1 localhost\n{net.address(host_index(host.name))} {host.name}\n", 0o644),
-        "etc/resolv.conf": (resolver(), 0o644),
+        "etc/resolv.conf": (pick_resolver(Path("/etc/resolv.conf").read_text()), 0o644),
         "etc/ssh/ssh_host_ed25519_key": (host_key.read_text(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (host_key.with_suffix(".pub").read_text(), 0o644),
         "root/.ssh/authorized_keys": (own_key, 0o600),
@@ -60,9 +60,8 @@ def host_files(host: HostState, place: Place, net: Network) -> dict[str, tuple[s
     return content
 
 
-def resolver() -> str:
+def pick_resolver(text: str) -> str:
     """The machine's ``resolv.conf``, or what systemd-resolved asks itself: a host can't reach its stub."""
-    text = Path("/etc/resolv.conf").read_text()
     servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
     if servers and all(server.startswith("127.") for server in servers) and SYSTEMD_RESOLVED.exists():
         return SYSTEMD_RESOLVED.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -22,13 +23,18 @@ def settings() -> str:
 def translate(listed: str) -> str:
     """A ``pip.conf`` from what ``pip config list`` prints.
 
-    What points to a folder of this machine is left out, since a container doesn't have it.
+    What points to a folder of this machine is left out, since a container doesn't have it, and so is a
+    password in an index's address: whoever gets the image could read it.
     """
     found = {}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         name = key.rpartition(".")[2]
-        words = [word for word in str(_text(value)).split() if not word.startswith(("file:", "/"))]
+        words = [
+            re.sub(r"//[^/@]*@", "//", word)
+            for word in str(_text(value)).split()
+            if not word.startswith(("file:", "/"))
+        ]
         if name in KEPT and words:
             found[name] = " ".join(words)
     found["cert"] = str(BUNDLE)

@@ -1,0 +1,299 @@
+"""The parts of practice hosts that decide something, without making any."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from longshore.lab import LabError, cgroups, content, machine, pip, registry, standins, state
+from longshore.lab.backend import choose
+from longshore.lab.commands import Process, run
+from longshore.lab.lab import Lab
+from longshore.lab.place import Network, Place, host_index
+from longshore.lab.state import HostState, LabState
+
+V1 = """\
+25 30 0:22 / /sys/fs/cgroup ro,nosuid shared:8 - tmpfs tmpfs ro,mode=755
+26 25 0:23 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup rw,xattr,release_agent=/lib/agent,name=systemd
+27 25 0:24 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct
+28 25 0:25 / /sys/fs/cgroup/cpuset rw shared:11 - cgroup cgroup rw,cpuset,clone_children
+29 25 0:26 / /sys/fs/cgroup/unified rw shared:12 - cgroup2 cgroup2 rw,nsdelegate
+"""
+V2 = "29 25 0:26 / /sys/fs/cgroup rw shared:12 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
+
+
+def test_control_groups_of_version_1_are_mounted_again_by_their_controllers() -> None:
+    found = cgroups.hierarchies(V1)
+    assert [(str(one.path), one.options, one.v2) for one in found] == [
+        ("/sys/fs/cgroup/systemd", "none,name=systemd", False),
+        ("/sys/fs/cgroup/cpu,cpuacct", "cpu,cpuacct", False),
+        ("/sys/fs/cgroup/cpuset", "cpuset", False),
+    ]
+
+
+def test_control_groups_of_version_2_are_one_tree() -> None:
+    assert cgroups.hierarchies(V2) == [cgroups.Hierarchy(Path("/sys/fs/cgroup"), "", v2=True)]
+
+
+def test_a_machine_without_control_groups_is_told_how_to_mount_them() -> None:
+    with pytest.raises(LabError, match="mount -t cgroup2"):
+        cgroups.hierarchies("22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n")
+
+
+def test_a_process_with_the_same_id_and_another_start_is_not_killed() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        now = Process.of(child.pid)
+        assert now is not None
+        Process(child.pid, now.started - 1).kill(timeout=1)
+        assert now.alive()
+        child.kill()
+        child.wait()
+        assert not now.alive()
+
+
+def test_a_zombie_counts_as_gone() -> None:
+    with subprocess.Popen(["true"]) as child:
+        end = time.monotonic() + 5
+        while Process.of(child.pid) is not None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert Process.of(child.pid) is None
+
+
+def test_a_failing_program_is_a_sentence_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"'sh -c .*' failed \(3\): what went wrong"):
+        run(["sh", "-c", "echo what went wrong >&2; exit 3"])
+    with pytest.raises(LabError, match="'no-such-program' isn't installed"):
+        run(["no-such-program"])
+    with pytest.raises(LabError, match=r"'sleep' was not done after 0\.2 s"):
+        run(["sleep", "5"], timeout=0.2)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "a" * 21, "a b", "-a", "a\n"])
+def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="can't be the name of a lab"):
+        Place.of(name)
+
+
+def test_labs_live_where_the_environment_says() -> None:
+    place = Place.of("x", {"LONGSHORE_LAB": "/srv/labs"})
+    assert (place.cache, place.home) == (Path("/srv/labs/cache"), Path("/srv/labs/labs/x"))
+    assert Place.of("x", {}).root == Path("/var/lib/longshore-lab")
+
+
+def test_hosts_have_fixed_addresses_by_their_number() -> None:
+    net = Network(7)
+    assert (net.bridge, net.gateway, net.registry) == ("longshore7", "10.78.7.1", "10.78.7.1:5000")
+    assert (net.address(1), net.address(240)) == ("10.78.7.11", "10.78.7.250")
+    assert len(Network(255).port(240)) <= 15
+    assert len({net.mac(index) for index in range(1, 241)}) == 240
+
+
+@pytest.mark.parametrize("name", ["h0", "h241", "web", "h1;x", "h01", "h"])
+def test_a_name_that_is_no_practice_host_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="can't be a practice host"):
+        host_index(name)
+
+
+def test_the_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    host = HostState("h1", "arm64", True, Process(12, 345), "10.78.0.11", 22)
+    before = LabState("namespaces", 0, {"h1": host}, Process(9, 8))
+    state.save(tmp_path / "lab.json", before)
+    assert state.load(tmp_path / "lab.json") == before
+    assert state.load(tmp_path / "none.json") == LabState()
+
+
+def test_a_damaged_state_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "lab.json").write_text('{"backend"')
+    with pytest.raises(LabError, match=r"lab\.json is damaged\. 'invoke lab\.down' removes"):
+        state.load(tmp_path / "lab.json")
+
+
+def test_commands_on_a_lab_that_is_not_up_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGSHORE_LAB", str(tmp_path))
+    lab = Lab("none")
+    assert lab.status() == []
+    with pytest.raises(LabError, match=r"The lab 'none' isn't up\. Start it with 'invoke lab\.up'"):
+        _ = lab.registry
+    with pytest.raises(LabError, match="There is no practice host 'h9'; there are: none"):
+        lab.ssh_argv("h9")
+
+
+@pytest.mark.parametrize(
+    ("count", "arch", "bare", "says"),
+    [
+        (0, {}, [], "A lab has 1 to 240 hosts, not 0"),
+        (241, {}, [], "A lab has 1 to 240 hosts, not 241"),
+        (2, {"h3": "arm64"}, [], "'h3' isn't one of the hosts h1 to h2"),
+        (2, {}, ["web"], "'web' isn't one of the hosts h1 to h2"),
+        (2, {"h1": "sparc"}, [], "'sparc' isn't an architecture of practice hosts"),
+    ],
+)
+def test_a_lab_that_can_not_be_is_refused_before_anything_is_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    arch: dict[str, str],
+    bare: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setenv("LONGSHORE_LAB", str(tmp_path))
+    with pytest.raises(LabError, match=says):
+        Lab("x").up(count, arch=arch, bare=bare)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_host_can_be_made_both_reasons_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore.lab.namespaces.refusal", lambda: "you are not root")
+    monkeypatch.setattr("longshore.lab.containers.refusal", lambda: "no Docker engine answers")
+    with pytest.raises(LabError, match=r"you are not root.*no Docker engine answers"):
+        choose({})
+    with pytest.raises(LabError, match="LONGSHORE_LAB_BACKEND is 'vm'"):
+        choose({"LONGSHORE_LAB_BACKEND": "vm"})
+    monkeypatch.setattr("longshore.lab.containers.refusal", lambda: "")
+    assert choose({}) == "containers"
+
+
+def test_the_mirror_is_debians_own_archive_not_another_source() -> None:
+    targets = [
+        "https://x/apt|other|main",
+        "http://d/security/|Debian-Security|main",
+        "http://d/debian/|Debian|main",
+    ]
+    assert machine.mirror_of(targets) == "http://d/debian/"
+    assert machine.mirror_of(["http://u/ubuntu/|Ubuntu|main"]) is None
+
+
+def test_the_last_lab_gives_the_machine_its_setting_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = tmp_path / "ip_forward"
+    setting.write_text("0\n")
+    monkeypatch.setattr(machine, "IP_FORWARD", setting)
+    monkeypatch.setattr(machine, "RECORD", tmp_path / "run" / "machine.json")
+    machine.claim("one")
+    machine.claim("two")
+    machine.claim("one")
+    assert setting.read_text() == "1"
+    machine.release("one")
+    assert setting.read_text() == "1"
+    machine.release("two")
+    assert setting.read_text() == "0"
+    assert not (tmp_path / "run").exists()
+    machine.release("two")
+
+
+def test_a_setting_that_was_on_stays_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = tmp_path / "ip_forward"
+    setting.write_text("1\n")
+    monkeypatch.setattr(machine, "IP_FORWARD", setting)
+    monkeypatch.setattr(machine, "RECORD", tmp_path / "run" / "machine.json")
+    machine.claim("one")
+    machine.release("one")
+    assert setting.read_text().strip() == "1"
+
+
+def test_pip_settings_leave_out_folders_of_this_machine_and_passwords() -> None:
+    listed = (
+        ":env:.cert='/some/where.crt'\n"
+        "global.index-url='https://user:word@index.example/simple'\n"
+        "global.extra-index-url='file:///opt/simple https://more.example/simple'\n"
+        "global.find-links='/opt/wheels'\n"
+        ":env:.no-input='1'\n"
+    )
+    assert pip.translate(listed) == (
+        "[global]\n"
+        "cert = /etc/ssl/certs/ca-certificates.crt\n"
+        "extra-index-url = https://more.example/simple\n"
+        "index-url = https://index.example/simple\n"
+    )
+
+
+def test_an_unknown_stand_in_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"no stand-in for 'nginx:1'.*postgres:15"):
+        standins.missing(tmp_path, ["nginx:1"], ["amd64"])
+
+
+def test_a_stand_in_is_built_again_when_its_recipe_changed(tmp_path: Path) -> None:
+    assert standins.missing(tmp_path, ["redis:7"], ["amd64"]) == {"redis:7": ["amd64"]}
+    entry = {"recipe": standins._recipe("redis:7"), "platforms": {"amd64": "sha256:0"}}
+    (tmp_path / "index.json").write_text(json.dumps({"redis:7": entry}))
+    assert standins.missing(tmp_path, ["redis:7"], ["amd64"]) == {}
+    assert standins.missing(tmp_path, ["redis:7"], ["amd64", "arm64"]) == {"redis:7": ["arm64"]}
+    (tmp_path / "index.json").write_text(json.dumps({"redis:7": {**entry, "recipe": "old"}}))
+    assert standins.missing(tmp_path, ["redis:7"], ["amd64"]) == {"redis:7": ["amd64"]}
+
+
+def test_a_registry_gets_blobs_as_links_and_names_as_copies(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    blob = source / registry.STORAGE / "blobs/sha256/ab/abc/data"
+    link = source / registry.STORAGE / "repositories/library/x/_manifests/tags/1/current/link"
+    for file in (blob, link):
+        file.parent.mkdir(parents=True)
+        file.write_text(file.name)
+    assert registry.repositories(source) == ["library/x"]
+    for _ in range(2):
+        registry.copy_content(source, target, ["library/x", "library/none"])
+    assert (target / blob.relative_to(source)).stat().st_ino == blob.stat().st_ino
+    assert (target / link.relative_to(source)).stat().st_ino != link.stat().st_ino
+
+
+def test_a_resolver_that_only_listens_on_the_machine_itself_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    real.write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr(content, "SYSTEMD_RESOLVED", real)
+    assert content.pick_resolver("nameserver 127.0.0.53\noptions edns0\n") == "nameserver 192.0.2.53\n"
+    assert content.pick_resolver("nameserver 192.0.2.1\n") == "nameserver 192.0.2.1\n"
+
+
+@pytest.fixture(scope="module")
+def front() -> ModuleType:
+    path = Path(standins.__file__).parent / "files" / "front.py"
+    spec = importlib.util.spec_from_file_location("front", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["front"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_arm64_host_pulls_and_runs_arm64_unless_told_otherwise(front: ModuleType) -> None:
+    pull = "/v1.45/images/create?fromImage=redis&tag=7"
+    assert front.with_platform(pull) == pull + "&platform=linux%2Farm64"
+    assert front.with_platform("/containers/create") == "/containers/create?platform=linux%2Farm64"
+    asked = "/v1.45/containers/create?platform=linux%2Famd64&name=a+b"
+    assert front.with_platform(asked) == asked
+    for other in ("/v1.45/images/json", "/containers/create/x", "/v1.45/containers/x/start"):
+        assert front.with_platform(other) == other
+
+
+def test_an_arm64_host_says_what_it_is(front: ModuleType) -> None:
+    version = {
+        "Arch": "amd64",
+        "Components": [{"Name": "Engine", "Details": {"Arch": "amd64"}}, {"Name": "runc"}],
+    }
+    said = json.loads(front.corrected(json.dumps(version).encode()))
+    assert (said["Arch"], said["Components"][0]["Details"]["Arch"]) == ("arm64", "arm64")
+    assert json.loads(front.corrected(b'{"Architecture": "x86_64", "NCPU": 2}')) == {
+        "Architecture": "aarch64",
+        "NCPU": 2,
+    }
+    assert front.unchunked(b"4\r\nWiki\r\n5;x=y\r\npedia\r\n0\r\n\r\n") == b"Wikipedia"
+
+
+def test_a_request_is_the_only_one_on_its_connection_unless_it_is_a_stream(front: ModuleType) -> None:
+    plain, about = front.request_head(
+        b"GET /v1.45/info HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
+    )
+    assert plain == b"GET /v1.45/info HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n"
+    assert about
+    stream = b"POST /exec/1/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    assert front.request_head(stream) == (stream, False)

@@ -123,7 +123,7 @@ def test_every_file_that_compose_needs_travels_at_its_own_place(tmp_path: Path) 
             "deploy/base/web.yml": "services: {web: {env_file: base.env}}",
             "deploy/base/base.env": "A=1",
             "mon/compose.yml": """\
-                services: {mon: {image: "mon:${V}", env_file: {path: own.env, required: false}}}
+                services: {mon: {image: "mon:${V}", env_file: [{path: own.env, required: false}]}}
                 """,
             "mon/mon.env": "V=3",
             "web.env": "B=1",

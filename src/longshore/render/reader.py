@@ -20,8 +20,7 @@ from longshore.render.document import Items, Map, Override, Reset, parse
 from longshore.render.files import ProjectFiles, where_of
 from longshore.render.interpolate import interpolate
 from longshore.render.merge import as_items, merge, strip
-
-_SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
+from longshore.render.shape import SECTIONS, check
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
     for name, service in services.items():
         if not isinstance(service, Map):
             raise RenderError(f"The service {name} is not a mapping.", where=services.where_of(name))
-    sections = {name: tree.get(name) or {} for name in _SECTIONS[1:]}
+    sections = {name: tree.get(name) or {} for name in SECTIONS[1:]}
     return Model(
         services=services,
         files=tuple(reader.read_files),
@@ -72,7 +71,9 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
 
 def raised(problems: list[LongshoreError]) -> LongshoreError:
     """One error for what was found."""
-    return problems[0] if len(problems) == 1 else Problems(dict.fromkeys(problems))
+    # A file that several services extend is read, and found wrong, several times.
+    once = list({str(problem): problem for problem in problems}.values())
+    return once[0] if len(once) == 1 else Problems(once)
 
 
 class _Reader:
@@ -111,6 +112,7 @@ class _Reader:
                 raise RenderError("A compose file is a mapping with 'services:'.", where=Where(name, 1))
             document, problems = interpolate(parsed, lookup)
             self.problems.extend(problems)
+            check(document, self.problems)
             documents.append(document)
         return documents
 
@@ -216,7 +218,7 @@ class _Reader:
             inner_lookup = self.include_env(long.get("env_file"), base, lookup, where)
             inner = self.project(paths, inner_base, inner_lookup, above)
             sections = Map(inner.where)
-            for name in _SECTIONS:
+            for name in SECTIONS:
                 if name in inner:
                     sections.put(name, inner[name], inner.where_of(name))
             tree = merge(sections, tree)

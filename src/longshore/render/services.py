@@ -14,7 +14,7 @@ from longshore.render.document import Map
 from longshore.render.emit import RESET, override
 from longshore.render.health import healthcheck
 from longshore.render.merge import as_items
-from longshore.render.parts import Mount, Port, mount, ports
+from longshore.render.parts import Mount, Port, mount, ports, unset_variables
 from longshore.render.placing import Placing, combined_print
 
 
@@ -109,7 +109,7 @@ class ServiceRenderer:
 
     def pinned(self, name: str, service: Map, written: str | None) -> str | None:
         """The image by its digest, where the inventory's ``pin`` wants that and it is known."""
-        if written is None and getattr(service.get("image"), "unset", ()):
+        if written is None and any(unset_variables(service.get("image"))):
             return None  # said already
         if written is None:
             self.problems.append(

@@ -1,0 +1,153 @@
+"""What kind of value each part of a compose file has to have, for the parts that we read.
+
+Compose validates the whole file against its schema; this is for a sentence before any host is touched, and so
+that the reader can rely on what it finds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longshore.errors import LongshoreError, RenderError, Where
+from longshore.render.document import Items, Map, Override, Reset
+
+Kinds = tuple[str, ...]
+
+_TEXT: Kinds = ("a text",)
+_SCALAR: Kinds = ("a text", "a number", "true or false")
+_LIST: Kinds = ("a list",)
+_MAP: Kinds = ("a mapping",)
+_EITHER: Kinds = ("a list", "a mapping")
+_TEXT_OR_LIST: Kinds = ("a text", "a list")
+
+SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
+_SERVICE: dict[str, tuple[Kinds, Kinds]] = {
+    # What the value may be, and what its items may be.
+    "image": (_TEXT, ()),
+    "build": (("a text", "a mapping"), ()),
+    "ports": (_LIST, ("a text", "a number", "a mapping")),
+    "volumes": (_LIST, ("a text", "a mapping")),
+    "env_file": (_TEXT_OR_LIST, ("a text", "a mapping")),
+    "environment": (_EITHER, _SCALAR),
+    "labels": (_EITHER, _SCALAR),
+    "depends_on": (_EITHER, ("a text", "a mapping")),
+    "deploy": (_MAP, ()),
+    "logging": (_MAP, ()),
+    "healthcheck": (_MAP, ()),
+    "profiles": (_LIST, _SCALAR),
+    "configs": (_LIST, ("a text", "a mapping")),
+    "secrets": (_LIST, ("a text", "a mapping")),
+    "extends": (("a text", "a mapping"), ()),
+    "networks": (_EITHER, ("a text", "a mapping")),
+    "scale": (_SCALAR, ()),
+    "links": (_LIST, _TEXT),
+    "volumes_from": (_LIST, _TEXT),
+    "network_mode": (_TEXT, ()),
+    "ipc": (_TEXT, ()),
+    "pid": (_TEXT, ()),
+    "restart": (_SCALAR, ()),
+    "platform": (_TEXT, ()),
+    "container_name": (_TEXT, ()),
+    "cpus": (_SCALAR, ()),
+    "mem_limit": (_SCALAR, ()),
+    "mem_reservation": (_SCALAR, ()),
+    "pids_limit": (_SCALAR, ()),
+}
+_INNER: dict[str, dict[str, Kinds]] = {
+    "deploy": {"resources": _MAP, "restart_policy": _MAP, "replicas": _SCALAR},
+    "logging": {"driver": _TEXT, "options": _MAP},
+    "healthcheck": {"test": _TEXT_OR_LIST, "disable": _SCALAR},
+    "extends": {"service": _TEXT, "file": _TEXT},
+    "build": {"context": _TEXT},
+}
+_TOP: dict[str, Kinds] = {"file": _TEXT, "environment": _TEXT, "content": _TEXT, "name": _TEXT}
+
+
+def check(document: Map, problems: list[LongshoreError]) -> None:
+    """Add a sentence to ``problems`` for each part of the wrong kind, and take the part out."""
+    for section in SECTIONS:
+        if not _is(document, section, _MAP, section, problems):
+            continue
+        entries = _inside(document.get(section))
+        if not isinstance(entries, Map):
+            continue
+        for name in list(entries):
+            if not _is(entries, name, _MAP, f"{section}.{name}", problems):
+                continue
+            entry = _inside(entries.get(name))
+            if isinstance(entry, Map):
+                (_service if section == "services" else _top)(entry, f"{section}.{name}", problems)
+    if _is(document, "include", _TEXT_OR_LIST, "include", problems):
+        _items(document, "include", ("a text", "a mapping"), "include", problems)
+
+
+def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
+    for key, (kinds, items) in _SERVICE.items():
+        if key not in service or not _is(service, key, kinds, f"{path}.{key}", problems):
+            continue
+        if items:
+            _items(service, key, items, f"{path}.{key}", problems)
+        inner = _inside(service.get(key))
+        if key in _INNER and isinstance(inner, Map):
+            for name, inner_kinds in _INNER[key].items():
+                _is(inner, name, inner_kinds, f"{path}.{key}.{name}", problems)
+    deploy = _inside(service.get("deploy"))
+    resources = _inside(deploy.get("resources")) if isinstance(deploy, Map) else None
+    if isinstance(resources, Map):
+        for name in ("limits", "reservations"):
+            _is(resources, name, _MAP, f"{path}.deploy.resources.{name}", problems)
+
+
+def _top(entry: Map, path: str, problems: list[LongshoreError]) -> None:
+    for key, kinds in _TOP.items():
+        _is(entry, key, kinds, f"{path}.{key}", problems)
+
+
+def _inside(value: Any) -> Any:
+    return value.value if isinstance(value, Override) else value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, Map):
+        return "a mapping"
+    return "a list" if isinstance(value, Items) else "a text"
+
+
+def _is(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreError]) -> bool:
+    value = owner.get(key)
+    if value is None or isinstance(value, Reset):
+        return False
+    found = _kind(_inside(value))
+    if found in kinds:
+        return True
+    problems.append(_error(path, found, kinds, owner.where_of(key)))
+    del owner[key]
+    return False
+
+
+def _items(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreError]) -> None:
+    value = _inside(owner.get(key))
+    if isinstance(value, Items):
+        bad = [
+            item
+            for item in value
+            if not isinstance(item, Reset) and (item is None or _kind(item) not in kinds)
+        ]
+    elif isinstance(value, Map):
+        bad = [item for item in value.values() if item is not None and _kind(_inside(item)) not in kinds]
+    else:
+        return
+    for item in bad:
+        found = "nothing" if item is None else _kind(_inside(item))
+        where = getattr(item, "where", None) or owner.where_of(key)
+        problems.append(_error(f"An entry of {path}", found, kinds, where))
+    if bad:
+        del owner[key]
+
+
+def _error(what: str, found: str, kinds: Kinds, where: Where) -> RenderError:
+    return RenderError(f"{what} is {found}, and has to be {' or '.join(kinds)}.", where=where)

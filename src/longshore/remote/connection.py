@@ -123,7 +123,7 @@ class Opener:
                 "sock": sock,
                 "transport_factory": transports.factory(known.kinds),
                 "auth_strategy": KeyAuth(route, self._ring),
-                "banner_timeout": max(BANNER_TIMEOUT, route.connect_timeout),
+                "banner_timeout": BANNER_TIMEOUT,
                 "auth_timeout": AUTH_TIMEOUT,
             },
         )
@@ -187,14 +187,15 @@ class Opener:
             ) from error
 
     def _hop(self, jumps: tuple[Route, ...]) -> fabric.Connection:
+        # The names in them are those of the host on whose behalf; the bastion is the same.
+        key = tuple(replace(hop, name="") for hop in jumps)
         with self._lock:
-            lock = self._hop_locks.setdefault(jumps, threading.Lock())
+            lock = self._hop_locks.setdefault(key, threading.Lock())
         with lock:
-            connection = self._hops.get(jumps)
+            connection = self._hops.get(key)
             if connection is None or not connection.is_connected:
-                last = jumps[-1]
-                connection = self.open(replace(last, jumps=jumps[:-1]))
-                self._hops[jumps] = connection
+                connection = self.open(replace(jumps[-1], jumps=jumps[:-1]))
+                self._hops[key] = connection
             return connection
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import fabric
-from invoke.watchers import StreamWatcher
 from paramiko.channel import Channel
 from paramiko.ssh_exception import SSHException
 
@@ -78,7 +76,7 @@ class SshLink:
     ) -> int:
         """See :class:`longshore.remote.session.Link`. Standard error comes with standard output."""
         if pty:
-            return self._run_on_terminal(argv, timeout)
+            return self._run_on_terminal(argv)
         password, command = self._command(argv, announce=True)
         end = None if timeout is None else time.monotonic() + timeout
         with self._broken(f"the connection broke while `{argv[0]}` ran"):
@@ -159,8 +157,9 @@ class SshLink:
         output = b""
         if password is None:
             return output
-        mark = password.mark.encode() + b"\n"
-        while mark not in output:
+        mark = password.mark.encode()
+        # On a terminal the line ends with "\r\n".
+        while mark not in output or b"\n" not in output.partition(mark)[2]:
             if password.prompted(output):
                 stream.send(password.answer(self.host))
                 output = b""
@@ -170,7 +169,7 @@ class SshLink:
                 message, hint = password.explain(said) or (f"sudo failed: {said.strip()}", "")
                 raise HostError(message, where=self.host, hint=hint)
             output += chunk
-        return output.partition(mark)[2]
+        return output.partition(mark)[2].partition(b"\n")[2]
 
     def _forward(
         self,
@@ -185,28 +184,19 @@ class SshLink:
                 on_output(chunk)
             chunk = stream.receive(_left(end, None))
 
-    def _run_on_terminal(self, argv: list[str], timeout: float | None) -> int:
-        """Fabric's runner: it sets the terminal raw, follows its size, and hands Ctrl-C to the host."""
-        from invoke.exceptions import CommandTimedOut, ThreadException
+    def _run_on_terminal(self, argv: list[str]) -> int:
+        from longshore.remote import terminal
 
-        password, command = self._command(argv)
-        watchers = [_SudoWatcher(self.host, password)] if password is not None else []
-        connection = self._connected()
-        try:
-            with self._broken(f"the connection broke while `{argv[0]}` ran"):
-                result = connection.run(
-                    command, pty=True, warn=True, hide=False, echo=False, watchers=watchers, timeout=timeout
-                )
-        except CommandTimedOut:
-            raise HostError(
-                f"`{shlex.join(argv)}` took longer than {timeout:g} s.", where=self.host
-            ) from None
-        except ThreadException as error:
-            for wrapped in error.exceptions:
-                if isinstance(wrapped.value, HostError):
-                    raise wrapped.value from None
-            raise
-        return int(result.exited)
+        password, command = self._command(argv, announce=True)
+        columns, rows = terminal.size()
+        with self._broken(f"the connection broke while `{argv[0]}` ran"):
+            channel = self._connected().transport.open_session(timeout=CHANNEL_TIMEOUT)
+            try:
+                channel.get_pty(terminal.name(), columns, rows)
+                channel.exec_command(command)
+                return terminal.attach(channel, self._pass_sudo(_ChannelStream(channel), password, None))
+            finally:
+                channel.close()
 
     def _engine_channel(self) -> Any:
         """A channel to the engine's socket: forwarded by sshd where that may be, else through docker."""
@@ -224,24 +214,6 @@ class SshLink:
         self._pass_sudo(_ChannelStream(channel), password, None)
         channel.set_combine_stderr(False)
         return channel
-
-
-class _SudoWatcher(StreamWatcher):  # type: ignore[misc, unused-ignore]
-    """Answers sudo's prompt in a terminal session."""
-
-    def __init__(self, host: str, password: Password) -> None:
-        super().__init__()
-        self._host = host
-        self._password = password
-        self._seen = 0
-
-    def submit(self, stream: str) -> list[str]:
-        """Invoke calls this with everything that was written so far."""
-        asked = stream.count(self._password.prompt)
-        if asked <= self._seen:
-            return []
-        self._seen = asked
-        return [self._password.answer(self._host).decode()]
 
 
 class _ChannelStream:
@@ -285,8 +257,3 @@ def _left(end: float | None, at_most: float | None) -> float | None:
     if left <= 0:
         raise TimeoutError
     return left if at_most is None else min(left, at_most)
-
-
-def terminal() -> bool:
-    """Whether there is a terminal to attach a command to."""
-    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -181,27 +181,16 @@ def test_containers_have_their_own_root_and_their_limits_count(
     lab: Lab, hosts: list[str], stand_ins: Callable[..., None]
 ) -> None:
     stand_ins("redis:7")
-    run_it = [
-        "docker",
-        "run",
-        "-d",
-        "--name",
-        "r",
-        "-m",
-        "64m",
-        "--cpus",
-        "0.5",
-        "--pids-limit",
-        "50",
-        "redis:7",
-    ]
-    lab.ssh("h1", run_it)
-    inside = lab.ssh("h1", ["docker", "exec", "r", "sh", "-c", "cat /etc/os-release; ls /data"]).stdout
+    limits = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "50"]
+    lab.ssh("h1", ["docker", "run", "-d", "--name", "redis", *limits, "redis:7"])
+    inside = lab.ssh("h1", ["docker", "exec", "redis", "sh", "-c", "cat /etc/os-release; ls /data"]).stdout
     assert 'VERSION_ID="12"' in inside  # the image's Debian, not the host's
     groups = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
-    assert lab.ssh("h1", ["docker", "exec", "r", "sh", "-c", groups]).stdout.strip() == str(64 << 20)
+    assert lab.ssh("h1", ["docker", "exec", "redis", "sh", "-c", groups]).stdout.strip() == str(64 << 20)
     assert wait_until(
-        lambda: lab.ssh("h1", ["docker", "exec", "r", "redis-cli", "ping"], check=False).stdout == "PONG\n",
+        lambda: (
+            lab.ssh("h1", ["docker", "exec", "redis", "redis-cli", "ping"], check=False).stdout == "PONG\n"
+        ),
         timeout=10,
     )
 
@@ -291,10 +280,10 @@ def test_an_arm64_host_runs_arm64_images_and_says_so(other: Callable[[str], Lab]
     assert arm.ssh("h1", ["docker", "version", "-f", "{{.Server.Arch}}"]).stdout == "arm64\n"
     assert arm.ssh("h1", ["docker", "info", "-f", "{{.Architecture}}"]).stdout == "aarch64\n"
     assert arm.ssh("h1", ["docker", "run", "--rm", "-i", "redis:7", "uname", "-m"]).stdout == "aarch64\n"
-    arm.ssh("h1", ["docker", "run", "-d", "--name", "r", "redis:7"])
-    ping = ["docker", "exec", "r", "redis-cli", "ping"]
+    arm.ssh("h1", ["docker", "run", "-d", "--name", "redis", "redis:7"])
+    ping = ["docker", "exec", "redis", "redis-cli", "ping"]
     assert wait_until(lambda: arm.ssh("h1", ping, check=False).stdout == "PONG\n", timeout=30)
-    through = arm.ssh("h1", ["docker", "exec", "-i", "r", "cat"], stdin="x" * 300_000).stdout
+    through = arm.ssh("h1", ["docker", "exec", "-i", "redis", "cat"], stdin="x" * 300_000).stdout
     assert through == "x" * 300_000
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shutil
 from pathlib import Path
 
 from longshore.lab.commands import LabError, run
@@ -19,6 +20,8 @@ def free_number(wanted: int) -> int:
 
     Raises ``LabError`` when there is none left.
     """
+    if shutil.which("ip") is None:
+        return wanted
     used: list[ipaddress.IPv4Network] = [
         ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}").network
         for link in json.loads(run(["ip", "-j", "-4", "address"]).stdout)

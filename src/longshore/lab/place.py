@@ -25,6 +25,7 @@ class Place:
     @classmethod
     def of(cls, name: str, environ: Mapping[str, str] = os.environ) -> Place:
         """The place of a lab by its name; ``LONGSHORE_LAB`` moves all of them to another folder.
+        They are in ``/var/lib/longshore-lab`` for root, below ``~/.local/state`` for others.
 
         Raises ``LabError`` for a name that isn't 1 to 20 small letters, digits and dashes.
         """
@@ -33,7 +34,9 @@ class Place:
                 f"'{name}' can't be the name of a lab.",
                 hint="Use small letters, digits and dashes, at most 20.",
             )
-        return cls(name, Path(environ.get("LONGSHORE_LAB") or DEFAULT_ROOT).absolute())
+        own = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+        default = DEFAULT_ROOT if os.geteuid() == 0 else f"{own}/longshore-lab"
+        return cls(name, Path(environ.get("LONGSHORE_LAB") or default).absolute())
 
     @property
     def cache(self) -> Path:

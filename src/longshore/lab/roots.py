@@ -50,7 +50,7 @@ def layers(cache: Path, *, bare: bool, say: Say) -> list[Path]:
 
 def _cached(cache: Path, what: str, recipe: Sequence[str], say: Say, build: Callable[[Path], None]) -> Path:
     """The folder for this recipe. It gets its name when it is complete, so half of one never counts."""
-    done = cache / f"{what}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
+    done = cache / f"{what}-{short_hash(repr(recipe))}"
     if done.exists():
         return done
     say(f"Building the '{what}' root for practice hosts (once; it is kept in {cache}).")
@@ -62,6 +62,11 @@ def _cached(cache: Path, what: str, recipe: Sequence[str], say: Say, build: Call
     half.replace(done)
     say(f"Built the '{what}' root in {time.monotonic() - begun:.0f} s.")
     return done
+
+
+def short_hash(text: str) -> str:
+    """Twelve characters that stand for a recipe."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _bare(root: Path, say: Say) -> None:

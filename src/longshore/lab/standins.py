@@ -61,7 +61,12 @@ class StandIn:
     target: str = "image"
 
 
-BASES = {"debian:bookworm-slim": "bookworm", "ubuntu:22.04": "jammy", "ubuntu:24.04": "noble"}
+BASES = {
+    "debian:bookworm-slim": "bookworm",
+    "debian:trixie-slim": "trixie",
+    "ubuntu:22.04": "jammy",
+    "ubuntu:24.04": "noble",
+}
 
 _DEBIAN = Source("debian:bookworm-slim")
 _DEBIAN_PYTHON = Source("debian:bookworm-slim", {"PYTHON": "python3"})

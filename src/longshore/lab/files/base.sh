@@ -8,7 +8,7 @@ command -v debootstrap >/dev/null || {
     apt-get install -y -q debootstrap debian-archive-keyring ubuntu-keyring
 } >/dev/null
 case $suite in
-bookworm) components=main mirror=$(awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list) ;;
+bookworm | trixie) components=main mirror=$(awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list) ;;
 *) components=main,universe mirror= ;; # debootstrap knows where Ubuntu keeps this architecture
 esac
 root=$folder/root

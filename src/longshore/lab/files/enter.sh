@@ -52,9 +52,6 @@ ln -s fd/2 dev/stderr
 
 if [ "$LAB_CGROUPS" = v2 ]; then
     mount -t cgroup2 cgroup2 sys/fs/cgroup
-    for controller in $(cat sys/fs/cgroup/cgroup.controllers); do
-        echo "+$controller" >sys/fs/cgroup/cgroup.subtree_control || true
-    done
 else
     mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup
     for tree in $LAB_CGROUPS; do

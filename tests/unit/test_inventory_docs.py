@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from longshore.inventory import model
-from longshore.inventory.kinds import Kind, ListOf, MapOf, Reading, Section
+from longshore.inventory.kinds import Kind, Reading
 from longshore.inventory.nodes import from_plain
 from longshore.inventory.reference import BEGIN, END, json_schema, markdown
+from longshore.inventory.sections import ListOf, MapOf, Section
 from longshore.inventory.settings import APP, HEALTH, LOGGING, ROOT, SERVICE
 from longshore.inventory.yamlfile import parse_yaml
 

@@ -14,7 +14,8 @@ from inventory_project import make
 
 from longshore.errors import LongshoreError
 from longshore.inventory import explain, load, select
-from longshore.inventory.kinds import Kind, ListOf, MapOf, Section
+from longshore.inventory.kinds import Kind
+from longshore.inventory.sections import ListOf, MapOf, Section
 from longshore.inventory.settings import ROOT
 
 # `LONGSHORE_FUZZ=5000 pytest tests/unit/test_inventory_fuzz.py` looks further.

@@ -47,7 +47,7 @@ GROUPS = {
         ("web[13]", ""),
         ("~(web|db)[12]$", "web1 web2 db1 db2"),
         ("~we", "web1 web2 web3"),
-        ("web?:!*[2-3]", "web1"),
+        ("web?:!*[23x]", "web1"),
         (" web1 , db1 ", "web1 db1"),
     ],
 )

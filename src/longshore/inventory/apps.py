@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import Where
-from longshore.inventory.kinds import Reading, merge
+from longshore.inventory.kinds import Reading
 from longshore.inventory.model import (
     App,
     Database,
@@ -19,6 +19,7 @@ from longshore.inventory.model import (
     SmokeCheck,
 )
 from longshore.inventory.nodes import Key, MappingNode, Node, is_null
+from longshore.inventory.sections import merge
 from longshore.inventory.settings import APP, SERVICE
 
 _Values = Mapping[str, Any]

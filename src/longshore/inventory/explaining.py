@@ -7,10 +7,11 @@ from typing import Any
 
 from longshore.errors import InventoryError, Where
 from longshore.inventory.hidden import looks_secret
-from longshore.inventory.kinds import Kind, MapOf, Section
+from longshore.inventory.kinds import Kind
 from longshore.inventory.model import Environment, EnvValue, Host, Source, Variable
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Node, SequenceNode, is_null, plain
+from longshore.inventory.sections import MapOf, Section
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Context, HostVariables
 

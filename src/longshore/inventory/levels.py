@@ -9,10 +9,11 @@ from typing import Any
 
 from longshore.errors import InventoryError, Where
 from longshore.inventory.hidden import looks_secret
-from longshore.inventory.kinds import Reading, merge
+from longshore.inventory.kinds import Reading
 from longshore.inventory.model import Source
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, describe, from_plain, is_null
+from longshore.inventory.sections import merge
 from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import Sources
 from longshore.inventory.tree import Tree

@@ -11,12 +11,13 @@ from longshore.inventory import patterns
 from longshore.inventory.apps import build_registry
 from longshore.inventory.connection import ssh_settings
 from longshore.inventory.envfiles import read_env_files
-from longshore.inventory.kinds import Reading, Section
+from longshore.inventory.kinds import Reading
 from longshore.inventory.levels import Levels, read_levels
 from longshore.inventory.model import Environment, Group, Host
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, is_null
 from longshore.inventory.overrides import read_overrides
+from longshore.inventory.sections import Section
 from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import read_sources
 from longshore.inventory.targets import TargetBuilder

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from longshore.errors import InventoryError, Where
-from longshore.inventory.kinds import merge
 from longshore.inventory.model import Source
 from longshore.inventory.nodes import Key, MappingNode, Node, Scalar
+from longshore.inventory.sections import merge
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Said
 from longshore.inventory.yamlfile import parse_yaml

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from longshore.inventory.kinds import Choice, Kind, ListOf, MapOf, Section, Setting
+from longshore.inventory.kinds import Choice, Kind
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting
 from longshore.inventory.settings import APP, ROOT, SERVICE
 from longshore.inventory.variables import SETTINGS
 

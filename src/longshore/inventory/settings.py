@@ -6,21 +6,8 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 from __future__ import annotations
 
 from longshore import values
-from longshore.inventory.kinds import (
-    Anything,
-    Choice,
-    Command,
-    Flag,
-    Kind,
-    ListOf,
-    MapOf,
-    Section,
-    Setting,
-    ShellOrList,
-    Text,
-    Unit,
-    Whole,
-)
+from longshore.inventory.kinds import Anything, Choice, Command, Flag, Kind, ShellOrList, Text, Unit, Whole
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting
 
 _SIZE_PATTERN = r"\d+(\.\d+)?\s*([kKmMgGtTpP][iI]?)?[bB]?"
 

@@ -38,6 +38,7 @@ _VARIABLE = re.compile(
     r"|\{(?:(?P<braced>[_a-z][_a-z0-9]*(?::?[-+?](.*))?)\}|(?P<invalid>)))",
     re.IGNORECASE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OPERATORS = (":?", "?", ":-", "-", ":+", "+")
 
 
@@ -83,6 +84,8 @@ def render(mapping: Mapping[str, str]) -> str:
                 f"The value of {key} holds a NUL character, which no environment variable can.",
                 hint="Encode it (base64, for example) and decode it in the application.",
             )
+        if _SURROGATE.search(value):
+            raise InventoryError(f"The value of {key} is not valid Unicode, so it can't be written as UTF-8.")
         lines.append(f"{key}={encode(value)}\n")
     return "".join(lines)
 

@@ -119,6 +119,11 @@ def test_a_nul_is_refused_with_the_name_and_without_the_value() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_value_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(InventoryError, match="The value of TOKEN is not valid Unicode"):
+        dotenv.render({"TOKEN": "a\udcff"})
+
+
 @pytest.mark.parametrize("key", ["", "A B", "A=B", "A\n", "A$", "#A"])
 def test_a_name_that_compose_cannot_read_is_refused(key: str) -> None:
     with pytest.raises(InventoryError):

@@ -156,6 +156,25 @@ def test_hundreds_of_hosts_of_an_app_cost_little_more_than_one(tmp_path: Path) -
     assert (time.perf_counter() - begin) / 300 < max(first / 3, 0.001)
 
 
+def test_hosts_that_differ_in_their_env_only_share_the_rest(tmp_path: Path) -> None:
+    compose = "services: {web: {image: 'w:1', environment: {A: '${A}'}}}\n"
+    renderer = Renderer()
+    base = renderer.render(target(tmp_path, compose, env={"A": "1", "B": "1"}))
+    other = target(tmp_path, env={"A": "1", "B": "2"}, host="h2")
+    assert renderer.render(other) == render(other)
+    assert renderer.render(other).id != base.id
+    third = target(tmp_path, env={"A": "2", "B": "1"}, host="h3")
+    assert renderer.render(third) == render(third)
+
+
+def test_hosts_that_mount_their_env_file_get_their_own(tmp_path: Path) -> None:
+    compose = "services: {web: {image: 'w:1', volumes: ['./.env:/app/.env']}}\n"
+    renderer = Renderer()
+    renderer.render(target(tmp_path, compose, env={"B": "1"}))
+    other = target(tmp_path, env={"B": "2"}, host="h2")
+    assert renderer.render(other) == render(other)
+
+
 # .env and files
 
 

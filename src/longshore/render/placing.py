@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os.path
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longshore.errors import RenderError, Where
 from longshore.inventory.model import MountRule, Target
@@ -17,8 +18,15 @@ from longshore.render.document import Map
 from longshore.render.files import GitView, ProjectFiles, boundary
 from longshore.render.parts import LocalFile, Mount
 
-Snapshot = dict[tuple[Path, bool], Shipped]
-"""Content that was read in this run, by path and whether what git ignores was left out."""
+
+@dataclass
+class Snapshot:
+    """What was decided and read in this run: the same for all hosts."""
+
+    content: dict[tuple[Path, bool], Shipped] = field(default_factory=dict)
+    """By path and whether what git ignores was taken, too."""
+    decided: dict[tuple[str, Path, str], Literal["ship", "state"]] = field(default_factory=dict)
+    """By source as written, path, and target in the container."""
 
 
 class Placing:
@@ -41,6 +49,7 @@ class Placing:
         self.rules_used: set[str] = set()
         self.content: dict[str, BundleFile] = {}
         self.size = 0
+        self.ships_env = False
         self.state_dirs: set[str] = set()
         self.notes: list[Note] = []
 
@@ -54,7 +63,7 @@ class Placing:
             return None
         if mount.path is None:
             return mount.long()
-        rule = rule or content.decide(mount, mount.path, self.files, self.git)
+        rule = rule or self._decide(mount, mount.path)
         if rule == "state":
             return self._state(mount, mount.path, service)
         shipped = self._ship(mount, mount.path, everything=self.rules.get(key) == "ship")
@@ -72,6 +81,14 @@ class Placing:
             f"{self.content_root}/{shipped.root}",
             bind={**mount.options.get("bind", {}), "create_host_path": False},
         )
+
+    def _decide(self, mount: Mount, path: Path) -> Literal["ship", "state"]:
+        if self.files.extra:
+            return content.decide(mount, path, self.files, self.git)
+        key = (mount.written, path, mount.target)
+        if key not in self.snapshot.decided:
+            self.snapshot.decided[key] = content.decide(mount, path, self.files, self.git)
+        return self.snapshot.decided[key]
 
     def unused_rules(self) -> list[str]:
         """The keys of ``mounts:`` that no service of this target mounts."""
@@ -91,16 +108,17 @@ class Placing:
 
     def _ship(self, mount: Mount, path: Path, *, everything: bool, secret: bool = False) -> Shipped:
         if path == self.env_file:
+            self.ships_env = True
             # A container that mounts .env gets the one that was rendered, readable for its own user: the
             # folders above it are closed to everybody else on the host.
             shipped = content.shipped(".env", {"": (self.env_text.encode(), False)}, secret=True)
-        elif (known := self.snapshot.get((path, everything))) is not None:
+        elif (known := self.snapshot.content.get((path, everything))) is not None:
             shipped = known
         else:
             git = None if everything else self.git
             shipped = content.collect(mount, path, self.files, git, self.inside)
             if not any(extra.is_relative_to(path) for extra in self.files.extra):
-                self.snapshot[path, everything] = shipped
+                self.snapshot.content[path, everything] = shipped
         for file in shipped.files:
             if file.path not in self.content:
                 self.size += len(file.data)

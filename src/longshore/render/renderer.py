@@ -1,39 +1,46 @@
-"""The story of rendering: one app on one host becomes a bundle. Pure: it only reads files.
+"""Renders the targets of a run, and keeps what they have in common.
 
-A :class:`Renderer` is a snapshot for one run: what it has read for one host it doesn't read again for the
-next, so that hundreds of hosts of an app cost little more than one.
+Most hosts of an app differ in nothing but their name, or in a few variables of ``.env`` that no compose file
+mentions: for those, everything but ``.env`` is the same bundle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from longshore import dotenv
-from longshore.errors import LongshoreError, RenderError, Where
+from longshore.errors import RenderError
 from longshore.inventory.model import Target
-from longshore.render import notes
-from longshore.render.bundle import Bundle, BundleFile, Note
-from longshore.render.emit import emit, override
-from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
-from longshore.render.merge import as_items
-from longshore.render.parts import LocalFile, unset_error, unset_variables
-from longshore.render.placing import Placing, Snapshot
+from longshore.render.bundle import Bundle, BundleFile
+from longshore.render.document import Map
+from longshore.render.files import GitView, ProjectFiles, written_path
+from longshore.render.placing import Snapshot
 from longshore.render.policy import policy_of
 from longshore.render.reader import Model, raised, read
-from longshore.render.selection import (
-    ELSEWHERE,
-    Selection,
-    depends_on,
-    select,
-    waited_for,
-)
-from longshore.render.services import Service, ServiceRenderer, image_of, used_sources
+from longshore.render.rendering import Rendering, env_file, env_text, holds_secret, selection_of
+from longshore.render.services import image_of
 from longshore.render.templates import SUFFIX
 
-OURS = "longshore.yml"
+Names = tuple[str, ...]
+
+
+@dataclass
+class _Rendered:
+    """Bundles of one app: by the variables that went into them, then by those variables' values."""
+
+    target: Target
+    bundles: dict[Names, dict[tuple[Any, ...], Bundle]] = field(default_factory=dict)
+
+    def fits(self, target: Target) -> bool:
+        mine = self.target
+        return (
+            mine.app == target.app
+            and mine.environment == target.environment
+            and mine.root == target.root
+            and mine.state_dir == target.state_dir
+        )
 
 
 class Renderer:
@@ -42,8 +49,8 @@ class Renderer:
     def __init__(self) -> None:
         self._models: list[tuple[tuple[Any, ...], Model]] = []
         self._git: dict[Path, GitView] = {}
-        self._content: Snapshot = {}
-        self._bundles: list[tuple[Target, Mapping[str, str], frozenset[str], Bundle]] = []
+        self._content = Snapshot()
+        self._rendered: list[_Rendered] = []
 
     def render(self, target: Target, *, digests: Mapping[str, str] | None = None) -> Bundle:
         """Return the bundle of a target. ``digests`` maps references as written to ``repo@sha256:…``.
@@ -51,16 +58,23 @@ class Renderer:
         Raises ``RenderError``, or ``Problems`` when several things are wrong, each with file and line.
         """
         known = dict(digests or {})
-        away = _away(target)
-        for other, other_digests, other_away, bundle in self._bundles:
-            if other_away == away and other_digests == known and _alike(other, target):
-                return replace(bundle, host=target.host.name)
+        shared = frozenset(known.items()), _away(target)
+        group = next((one for one in self._rendered if one.fits(target)), None)
+        for names, bundles in group.bundles.items() if group else ():
+            found = bundles.get((*shared, *_values(target, names)))
+            if found is not None:
+                return _for(target, found)
         files, model, env = self._read(target)
-        bundle = _Rendering(
-            target, files, model, env, known, self._git_view(files.project), self._content
-        ).run()
-        if not _has_templates(target, model, files):
-            self._bundles.append((target, known, away, bundle))
+        git = self._git.setdefault(files.project, GitView(files.project))
+        rendering = Rendering(target, files, model, env, known, git, self._content)
+        bundle = rendering.run()
+        if not rendering.placing.ships_env and not _has_templates(target, model, files):
+            if group is None:
+                group = _Rendered(target)
+                self._rendered.append(group)
+            names = _names(model)
+            key = (*shared, *_values(target, names))
+            group.bundles.setdefault(names, {})[key] = bundle
         return bundle
 
     def images(self, target: Target) -> tuple[str, ...]:
@@ -70,12 +84,9 @@ class Renderer:
             raise raised(list(model.problems))
         found = {
             image_of(model.services[name], policy_of(target.app, name))
-            for name in _selection(target, model, env).here
+            for name in selection_of(target, model, env).here
         }
         return tuple(sorted(image for image in found if image))
-
-    def _git_view(self, project: Path) -> GitView:
-        return self._git.setdefault(project, GitView(project))
 
     def _read(self, target: Target) -> tuple[ProjectFiles, Model, dict[str, str]]:
         compose = tuple(written_path(path) for path in target.app.compose)
@@ -93,7 +104,7 @@ class Renderer:
                 return files, model, env
         model = read(files, compose, asked)
         if not _has_templates(target, model, files):
-            self._models.append((key, model))
+            self._models = [*self._models[-7:], (key, model)]
         return files, model, env
 
 
@@ -114,262 +125,36 @@ def _away(target: Target) -> frozenset[str]:
     return frozenset(name for name, hosts in target.placed.items() if target.host.name not in hosts)
 
 
-def _alike(one: Target, other: Target) -> bool:
-    """Whether two targets render alike but for the host's name (where there is no template)."""
-    return (
-        one.app == other.app
-        and one.environment == other.environment
-        and one.root == other.root
-        and one.state_dir == other.state_dir
-        and {key: (item.value, item.secret) for key, item in one.env.items()}
-        == {key: (item.value, item.secret) for key, item in other.env.items()}
+def _names(model: Model) -> Names:
+    """Every variable that has a say in a bundle besides being in its ``.env``."""
+    asked = {"COMPOSE_PROFILES", *model.variables}
+    for entries in (model.configs, model.secrets):
+        for entry in entries.values():
+            if isinstance(entry, Map) and entry.get("environment"):
+                asked.add(str(entry["environment"]))
+    return tuple(sorted(asked))
+
+
+def _values(target: Target, names: Names) -> tuple[str | None, ...]:
+    return tuple(target.env[name].value if name in target.env else None for name in names)
+
+
+def _for(target: Target, bundle: Bundle) -> Bundle:
+    """The bundle of a target that differs in nothing but its host and what only ``.env`` holds."""
+    text = env_text({key: item.value for key, item in target.env.items()})
+    return replace(
+        bundle,
+        host=target.host.name,
+        files=tuple(_file_for(target, file, text, bundle.project_directory) for file in bundle.files),
     )
 
 
-def _profiles(target: Target, env: Mapping[str, str]) -> tuple[str, ...]:
-    """The app's, else ``COMPOSE_PROFILES`` of ``.env``, which Compose reads when no flag is given."""
-    if target.app.profiles:
-        return target.app.profiles
-    return tuple(name for name in env.get("COMPOSE_PROFILES", "").split(",") if name)
-
-
-def _selection(target: Target, model: Model, env: Mapping[str, str]) -> Selection:
-    return select(
-        model.services, profiles=_profiles(target, env), placed=target.placed, host=target.host.name
-    )
-
-
-class _Rendering:
-    """One target being rendered."""
-
-    def __init__(
-        self,
-        target: Target,
-        files: ProjectFiles,
-        model: Model,
-        env: dict[str, str],
-        digests: Mapping[str, str],
-        git: GitView,
-        snapshot: Snapshot,
-    ) -> None:
-        self.target = target
-        self.files = files
-        self.model = model
-        self.env = env
-        self.env_text = dotenv.render(dict(sorted(env.items())))
-        self.digests = digests
-        self.placing = Placing(target, files, self.env_text, git, snapshot)
-        self.git = git
-        self.problems: list[LongshoreError] = list(model.problems)
-        self.notes: list[Note] = []
-        self.release: dict[Path, tuple[bytes, bool]] = {}
-
-    def run(self) -> Bundle:
-        target, model = self.target, self.model
-        selection = _selection(target, model, self.env)
-        self.check(selection)
-        tops, prints = self.configs_and_secrets(selection)
-        services = self.services(selection, prints)
-        self.release_files(selection)
-        if self.problems:
-            raise raised(self.problems)
-        used = notes.used_names(model.services, selection.here)
-        self.notes.extend(notes.project_notes(model.networks, model.volumes, used))
-        ours = self.longshore_yml(services, selection, tops)
-        base = common_folder([self.files.project, *(path.parent for path in self.release)])
-        compose = tuple(written_path(path) for path in target.app.compose)
-        relative = self.files.project.relative_to(base).as_posix()
-        folder = "" if relative == "." else f"{relative}/"
-        return Bundle(
-            app=target.app.name,
-            host=target.host.name,
-            project=target.app.project,
-            files=self.bundle_files(base, folder, ours),
-            compose_files=(*(path.relative_to(base).as_posix() for path in compose), f"{folder}{OURS}"),
-            project_directory=relative,
-            profiles=_profiles(target, self.env),
-            services={service.name: service.facts for service in services},
-            state_dirs=tuple(sorted(self.placing.state_dirs)),
-            notes=tuple(self.all_notes(services)),
-            settings={
-                "keep": target.app.keep,
-                "health_timeout": target.app.health_timeout,
-                "stability": target.app.stability,
-            },
-        )
-
-    def check(self, selection: Selection) -> None:
-        """What the inventory says of services that don't exist, and variables that nobody set."""
-        target, services = self.target, self.model.services
-        for name in dict.fromkeys((*target.app.services, *target.placed)):
-            if name not in services:
-                self.problems.append(
-                    RenderError(
-                        f"The inventory has a policy for {name}, and the compose file has no such service "
-                        f"(it has {', '.join(services)}).",
-                        where=target.app.where,
-                    )
-                )
-        if not selection.here:
-            self.problems.append(
-                RenderError(
-                    f"No service of {target.app.name} runs on {target.host.name}.",
-                    where=target.app.where,
-                    hint="Take the host out of the app's hosts, or activate a profile.",
-                )
-            )
-        places: dict[tuple[str, Where], None] = {}
-        for name in selection.here:
-            for found in unset_variables(services[name], skip=("build", "develop")):
-                places[found] = None
-        for section in (self.model.networks, self.model.volumes, self.model.configs, self.model.secrets):
-            for found in unset_variables(section):
-                places[found] = None
-        self.problems.extend(unset_error(name, where) for name, where in places)
-
-    def configs_and_secrets(self, selection: Selection) -> tuple[dict[str, Any], dict[str, str]]:
-        tops: dict[str, Any] = {}
-        prints: dict[str, str] = {}
-        for kind, entries in (("configs", self.model.configs), ("secrets", self.model.secrets)):
-            names = {
-                source for name in selection.here for source in used_sources(self.model.services[name], kind)
-            }
-            wanted = {name: entry for name, entry in entries.items() if name in names}
-            try:
-                overrides, found = self.placing.section(kind, wanted, self.env)
-            except LongshoreError as error:
-                self.problems.append(error)
-                continue
-            if overrides:
-                tops[kind] = overrides
-            prints |= {f"{kind}/{name}": value for name, value in found.items()}
-        return tops, prints
-
-    def services(self, selection: Selection, prints: Mapping[str, str]) -> list[Service]:
-        renderer = ServiceRenderer(
-            self.target,
-            digests=self.digests,
-            placing=self.placing,
-            prints=prints,
-            waited_for=waited_for(self.model.services, selection),
-            problems=self.problems,
-        )
-        result = []
-        for name in sorted(selection.here):
-            try:
-                depends, change = depends_on(name, self.model.services, selection, self.problems)
-                result.append(renderer.render(name, self.model.services[name], depends, change))
-            except LongshoreError as error:
-                self.problems.append(error)
-        return result
-
-    def longshore_yml(self, services: list[Service], selection: Selection, tops: Mapping[str, Any]) -> str:
-        target = self.target
-        overrides: dict[str, Any] = {service.name: service.override for service in services}
-        for name in selection.elsewhere:
-            overrides[name] = {"profiles": override([ELSEWHERE])}
-        document: dict[str, Any] = {"services": dict(sorted(overrides.items()))}
-        added = {
-            entry["source"]
-            for service in services
-            for entry in _entries(service.override.get("volumes"))
-            if entry["type"] == "volume" and "source" in entry and entry["source"] not in self.model.volumes
-        }
-        if added:
-            document["volumes"] = {name: {} for name in sorted(added)}
-        document |= tops
-        header = (
-            f"# Written by Longshore for {target.app.name} in {target.environment}: what the inventory\n"
-            "# says, laid over the compose files before it. Not to be edited: every release brings its own.\n"
-        )
-        return header + emit(document)
-
-    def release_files(self, selection: Selection) -> None:
-        """Compose files, env files and the inventory's extra files, by their path on the controller."""
-        for path in (*self.model.files, *self.files.extra):
-            self.add_release(path)
-        for name in selection.here:
-            for entry in as_items(self.model.services[name].get("env_file")):
-                if isinstance(entry, LocalFile) and entry.path is not None:
-                    self.env_file(entry, entry.path, name)
-
-    def env_file(self, entry: LocalFile, path: Path, service: str) -> None:
-        if path == self.files.project / ".env":
-            return
-        source = self.files.source(path)
-        if source is None:
-            if entry.required:
-                self.problems.append(
-                    RenderError(
-                        f"{self.files.name(path)}, an env_file of {service}, doesn't exist.",
-                        where=entry.where,
-                        hint="Add it, list it under files: in the inventory, or say required: false.",
-                    )
-                )
-            return
-        if path not in self.files.extra and source == path and self.git.ignores(path):
-            self.notes.append(
-                Note(
-                    "warning",
-                    f"{self.files.name(path)} is ignored by git, and is sent as it is on this machine. What "
-                    "differs between environments belongs into the environment's env file.",
-                    entry.where,
-                    service,
-                )
-            )
-        self.add_release(path, secret=True)
-
-    def add_release(self, path: Path, *, secret: bool = False) -> None:
-        try:
-            data = self.files.data(path)
-        except LongshoreError as error:
-            self.problems.append(error)
-            return
-        self.release[path] = (data, secret or self.release.get(path, (b"", False))[1])
-
-    def bundle_files(self, base: Path, folder: str, ours: str) -> tuple[BundleFile, ...]:
-        found = {
-            path.relative_to(base).as_posix(): BundleFile(
-                path=path.relative_to(base).as_posix(), data=data, secret=secret or self.holds_secret(data)
-            )
-            for path, (data, secret) in self.release.items()
-        }
-        if f"{folder}{OURS}" in found:
-            raise RenderError(
-                f"The name {OURS} is ours.",
-                where=self.files.name(self.files.project / OURS),
-                hint="Rename it.",
-            )
-        data = ours.encode()
-        found[f"{folder}{OURS}"] = BundleFile(f"{folder}{OURS}", data, secret=self.holds_secret(data))
-        found[f"{folder}.env"] = BundleFile(f"{folder}.env", self.env_text.encode(), secret=True)
-        content = self.placing.content
-        return (
-            *(found[path] for path in sorted(found)),
-            *(content[path] for path in sorted(content)),
-        )
-
-    def holds_secret(self, data: bytes) -> bool:
-        """Whether a secret of the environment is in a file; four characters are too common to tell."""
-        return any(
-            item.value.encode("utf-8", "surrogatepass") in data
-            for item in self.target.env.values()
-            if item.secret and len(item.value) > 4
-        )
-
-    def all_notes(self, services: list[Service]) -> list[Note]:
-        found = [*self.notes, *self.placing.notes, *(note for service in services for note in service.notes)]
-        for key in self.placing.unused_rules():
-            found.append(
-                Note(
-                    "warning",
-                    f"mounts: names {key}, which no service here mounts.",
-                    self.target.app.where,
-                )
-            )
-        return list(dict.fromkeys(found))
-
-
-def _entries(volumes: Any) -> list[dict[str, Any]]:
-    value = getattr(volumes, "value", volumes)
-    return list(value) if isinstance(value, list) else []
+def _file_for(target: Target, file: BundleFile, text: str, project: str) -> BundleFile:
+    env_path = ".env" if project == "." else f"{project}/.env"
+    if file.kind == "content":
+        return file
+    if file.path == env_path:
+        mine = env_file(file.path, text)
+        return file if file.data == mine.data else mine
+    secret = file.secret or holds_secret(target, file.data)
+    return file if secret == file.secret else replace(file, secret=secret)

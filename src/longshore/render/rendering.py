@@ -1,0 +1,284 @@
+"""The story of rendering one app on one host: what was read becomes a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longshore import dotenv
+from longshore.errors import LongshoreError, RenderError, Where
+from longshore.inventory.model import Target
+from longshore.render import notes
+from longshore.render.bundle import Bundle, BundleFile, Note
+from longshore.render.emit import emit, override
+from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
+from longshore.render.merge import as_items
+from longshore.render.parts import LocalFile, unset_error, unset_variables
+from longshore.render.placing import Placing, Snapshot
+from longshore.render.reader import Model, raised
+from longshore.render.selection import ELSEWHERE, Selection, depends_on, select, waited_for
+from longshore.render.services import Service, ServiceRenderer, used_sources
+
+OURS = "longshore.yml"
+
+
+def active_profiles(target: Target, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The app's, else ``COMPOSE_PROFILES`` of ``.env``, which Compose reads when no flag is given."""
+    if target.app.profiles:
+        return target.app.profiles
+    return tuple(name for name in env.get("COMPOSE_PROFILES", "").split(",") if name)
+
+
+def selection_of(target: Target, model: Model, env: Mapping[str, str]) -> Selection:
+    """The services that run on the target's host."""
+    return select(
+        model.services, profiles=active_profiles(target, env), placed=target.placed, host=target.host.name
+    )
+
+
+def env_text(env: Mapping[str, str]) -> str:
+    """The text of ``.env``."""
+    return dotenv.render(dict(sorted(env.items())))
+
+
+def env_file(path: str, text: str) -> BundleFile:
+    """``.env`` as a file of the bundle."""
+    return BundleFile(path, text.encode(), secret=True)
+
+
+def holds_secret(target: Target, data: bytes) -> bool:
+    """Whether a secret of the environment is in a file; four characters are too common to tell."""
+    return any(
+        item.value.encode() in data for item in target.env.values() if item.secret and len(item.value) > 4
+    )
+
+
+class Rendering:
+    """One target being rendered. ``run`` is the story; what it collects is in the attributes."""
+
+    def __init__(
+        self,
+        target: Target,
+        files: ProjectFiles,
+        model: Model,
+        env: dict[str, str],
+        digests: Mapping[str, str],
+        git: GitView,
+        snapshot: Snapshot,
+    ) -> None:
+        self.target = target
+        self.files = files
+        self.model = model
+        self.env = env
+        self.env_text = env_text(env)
+        self.digests = digests
+        self.placing = Placing(target, files, self.env_text, git, snapshot)
+        self.git = git
+        self.problems: list[LongshoreError] = list(model.problems)
+        self.notes: list[Note] = []
+        self.release: dict[Path, tuple[bytes, bool]] = {}
+
+    def run(self) -> Bundle:
+        target, model = self.target, self.model
+        selection = selection_of(target, model, self.env)
+        self.check(selection)
+        tops, prints = self.configs_and_secrets(selection)
+        services = self.services(selection, prints)
+        self.release_files(selection)
+        if self.problems:
+            raise raised(self.problems)
+        used = notes.used_names(model.services, selection.here)
+        self.notes.extend(notes.project_notes(model.networks, model.volumes, used))
+        ours = self.longshore_yml(services, selection, tops)
+        base = common_folder([self.files.project, *(path.parent for path in self.release)])
+        compose = tuple(written_path(path) for path in target.app.compose)
+        relative = self.files.project.relative_to(base).as_posix()
+        folder = "" if relative == "." else f"{relative}/"
+        return Bundle(
+            app=target.app.name,
+            host=target.host.name,
+            project=target.app.project,
+            files=self.bundle_files(base, folder, ours),
+            compose_files=(*(path.relative_to(base).as_posix() for path in compose), f"{folder}{OURS}"),
+            project_directory=relative,
+            profiles=active_profiles(target, self.env),
+            services={service.name: service.facts for service in services},
+            state_dirs=tuple(sorted(self.placing.state_dirs)),
+            notes=tuple(self.all_notes(services)),
+            settings={
+                "keep": target.app.keep,
+                "health_timeout": target.app.health_timeout,
+                "stability": target.app.stability,
+            },
+        )
+
+    def check(self, selection: Selection) -> None:
+        """What the inventory says of services that don't exist, and variables that nobody set."""
+        target, services = self.target, self.model.services
+        for name in dict.fromkeys((*target.app.services, *target.placed)):
+            if name not in services:
+                self.problems.append(
+                    RenderError(
+                        f"The inventory has a policy for {name}, and the compose file has no such service "
+                        f"(it has {', '.join(services)}).",
+                        where=target.app.where,
+                    )
+                )
+        if not selection.here:
+            self.problems.append(
+                RenderError(
+                    f"No service of {target.app.name} runs on {target.host.name}.",
+                    where=target.app.where,
+                    hint="Take the host out of the app's hosts, or activate a profile.",
+                )
+            )
+        places: dict[tuple[str, Where], None] = {}
+        for name in selection.here:
+            for found in unset_variables(services[name], skip=("build", "develop")):
+                places[found] = None
+        for section in (self.model.networks, self.model.volumes, self.model.configs, self.model.secrets):
+            for found in unset_variables(section):
+                places[found] = None
+        self.problems.extend(unset_error(name, where) for name, where in places)
+
+    def configs_and_secrets(self, selection: Selection) -> tuple[dict[str, Any], dict[str, str]]:
+        tops: dict[str, Any] = {}
+        prints: dict[str, str] = {}
+        for kind, entries in (("configs", self.model.configs), ("secrets", self.model.secrets)):
+            names = {
+                source for name in selection.here for source in used_sources(self.model.services[name], kind)
+            }
+            wanted = {name: entry for name, entry in entries.items() if name in names}
+            try:
+                overrides, found = self.placing.section(kind, wanted, self.env)
+            except LongshoreError as error:
+                self.problems.append(error)
+                continue
+            if overrides:
+                tops[kind] = overrides
+            prints |= {f"{kind}/{name}": value for name, value in found.items()}
+        return tops, prints
+
+    def services(self, selection: Selection, prints: Mapping[str, str]) -> list[Service]:
+        renderer = ServiceRenderer(
+            self.target,
+            digests=self.digests,
+            placing=self.placing,
+            prints=prints,
+            waited_for=waited_for(self.model.services, selection),
+            problems=self.problems,
+        )
+        result = []
+        for name in sorted(selection.here):
+            try:
+                depends, change = depends_on(name, self.model.services, selection, self.problems)
+                result.append(renderer.render(name, self.model.services[name], depends, change))
+            except LongshoreError as error:
+                self.problems.append(error)
+        return result
+
+    def longshore_yml(self, services: list[Service], selection: Selection, tops: Mapping[str, Any]) -> str:
+        target = self.target
+        overrides: dict[str, Any] = {service.name: service.override for service in services}
+        for name in selection.elsewhere:
+            overrides[name] = {"profiles": override([ELSEWHERE])}
+        document: dict[str, Any] = {"services": dict(sorted(overrides.items()))}
+        added = {
+            entry["source"]
+            for service in services
+            for entry in _entries(service.override.get("volumes"))
+            if entry["type"] == "volume" and "source" in entry and entry["source"] not in self.model.volumes
+        }
+        if added:
+            document["volumes"] = {name: {} for name in sorted(added)}
+        document |= tops
+        header = (
+            f"# Written by Longshore for {target.app.name} in {target.environment}: what the inventory\n"
+            "# says, laid over the compose files before it. Not to be edited: every release brings its own.\n"
+        )
+        return header + emit(document)
+
+    def release_files(self, selection: Selection) -> None:
+        """Compose files, env files and the inventory's extra files, by their path on the controller."""
+        for path in (*self.model.files, *self.files.extra):
+            self.add_release(path)
+        for name in selection.here:
+            for entry in as_items(self.model.services[name].get("env_file")):
+                if isinstance(entry, LocalFile) and entry.path is not None:
+                    self.env_file(entry, entry.path, name)
+
+    def env_file(self, entry: LocalFile, path: Path, service: str) -> None:
+        if path == self.files.project / ".env":
+            return
+        source = self.files.source(path)
+        if source is None:
+            if entry.required:
+                self.problems.append(
+                    RenderError(
+                        f"{self.files.name(path)}, an env_file of {service}, doesn't exist.",
+                        where=entry.where,
+                        hint="Add it, list it under files: in the inventory, or say required: false.",
+                    )
+                )
+            return
+        if path not in self.files.extra and source == path and self.git.ignores(path):
+            self.notes.append(
+                Note(
+                    "warning",
+                    f"{self.files.name(path)} is ignored by git, and is sent as it is on this machine. What "
+                    "differs between environments belongs into the environment's env file.",
+                    entry.where,
+                    service,
+                )
+            )
+        self.add_release(path, secret=True)
+
+    def add_release(self, path: Path, *, secret: bool = False) -> None:
+        try:
+            data = self.files.data(path)
+        except LongshoreError as error:
+            self.problems.append(error)
+            return
+        self.release[path] = (data, secret or self.release.get(path, (b"", False))[1])
+
+    def bundle_files(self, base: Path, folder: str, ours: str) -> tuple[BundleFile, ...]:
+        found = {
+            path.relative_to(base).as_posix(): BundleFile(
+                path=path.relative_to(base).as_posix(),
+                data=data,
+                secret=secret or holds_secret(self.target, data),
+            )
+            for path, (data, secret) in self.release.items()
+        }
+        if f"{folder}{OURS}" in found:
+            raise RenderError(
+                f"The name {OURS} is ours.",
+                where=self.files.name(self.files.project / OURS),
+                hint="Rename it.",
+            )
+        data = ours.encode()
+        found[f"{folder}{OURS}"] = BundleFile(f"{folder}{OURS}", data, secret=holds_secret(self.target, data))
+        found[f"{folder}.env"] = env_file(f"{folder}.env", self.env_text)
+        content = self.placing.content
+        return (
+            *(found[path] for path in sorted(found)),
+            *(content[path] for path in sorted(content)),
+        )
+
+    def all_notes(self, services: list[Service]) -> list[Note]:
+        found = [*self.notes, *self.placing.notes, *(note for service in services for note in service.notes)]
+        for key in self.placing.unused_rules():
+            found.append(
+                Note(
+                    "warning",
+                    f"mounts: names {key}, which no service here mounts.",
+                    self.target.app.where,
+                )
+            )
+        return list(dict.fromkeys(found))
+
+
+def _entries(volumes: Any) -> list[dict[str, Any]]:
+    value = getattr(volumes, "value", volumes)
+    return list(value) if isinstance(value, list) else []

@@ -113,7 +113,7 @@ class Opener:
         sock = self.socket(route)
         started = time.monotonic()
         known = self.known(route)
-        connection = fabric.Connection(
+        connection = _Connection(
             route.hostname,
             user=route.user,
             port=route.port,
@@ -197,6 +197,17 @@ class Opener:
                 connection = self.open(replace(jumps[-1], jumps=jumps[:-1]))
                 self._hops[key] = connection
             return connection
+
+
+class _Connection(fabric.Connection):  # type: ignore[misc, unused-ignore]
+    """Fabric's, for a configuration that many threads share.
+
+    Setting an attribute that isn't on the class is to Invoke a change of the configuration, and merges
+    all of it anew while others read it.
+    """
+
+    inline_ssh_env = False
+    _agent_handler = None
 
 
 class _Policy(MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]

@@ -52,6 +52,7 @@ def trust(context: Any, env: str = "", limit: str = "", accept: bool = False, js
     try:
         ssh = [name for name in names if environment.hosts[name].ssh.connection == "ssh"]
         results: dict[str, str] = {}
+        prints: dict[str, str] = {}
         ways: dict[str, list[Route]] = {}
         for name in ssh:
             try:
@@ -71,6 +72,7 @@ def trust(context: Any, env: str = "", limit: str = "", accept: bool = False, js
                     output.error(outcome.error)
                     continue
                 shown = outcome.get()
+                prints[name] = shown.fingerprint
                 go_on = settle(shown)
                 results[name] = (
                     shown.verdict if shown.verdict != "unknown" else ("recorded" if go_on else "unknown")
@@ -82,7 +84,10 @@ def trust(context: Any, env: str = "", limit: str = "", accept: bool = False, js
                     ways[name] = way[1:]
         for name in names:
             output.say(f"{name}: {results.get(name, 'local')}")
-        output.result({"hosts": {name: results.get(name, "local") for name in names}})
+        states = {name: results.get(name, "local") for name in names}
+        output.result(
+            {"hosts": {name: {"state": states[name], "fingerprint": prints.get(name)} for name in names}}
+        )
     finally:
         opener.close()
         output.close()

@@ -209,15 +209,21 @@ def test_hashed_known_hosts_are_read(
 
 
 def test_a_key_type_that_is_known_is_asked_for_though_we_prefer_another(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
+    addresses: list[str], make: Make, connect: Connections, state: str, tmp_path: Path
 ) -> None:
-    scan = subprocess.run(
-        ["ssh-keyscan", "-t", "rsa", addresses[0]], check=True, capture_output=True, text=True
+    link = connect(make())
+    second = (
+        'set -e; mkdir -p "$0"; ssh-keygen -q -t rsa -b 2048 -N "" -f "$0/rsa"; '
+        '/usr/sbin/sshd -f /dev/null -p 2233 -o PidFile="$0/pid" -h "$0/rsa" -h /etc/ssh/ssh_host_ed25519_key; '
+        'cat "$0/rsa.pub"'
     )
-    if not scan.stdout.strip():
-        pytest.skip("this host has no RSA key")
-    (tmp_path / "kh").write_text(scan.stdout)
-    assert connect(make(args=f"-o UserKnownHostsFile={tmp_path}/kh")).run(["true"]) == 0
+    code, said = output_of(link, "sh", "-c", second, state)
+    assert code == 0, said
+    try:
+        (tmp_path / "kh").write_text(f"[{addresses[0]}]:2233 {said}")
+        assert connect(make(port=2233, args=f"-o UserKnownHostsFile={tmp_path}/kh")).run(["true"]) == 0
+    finally:
+        link.run(["sh", "-c", 'kill "$(cat "$0/pid")"', state])
 
 
 def test_trust_shows_what_ssh_keyscan_shows_and_records_it(
@@ -303,6 +309,25 @@ def test_ssh_agent_is_used(
         assert connect(make(identity_file=None)).run(["true"]) == 0
         with pytest.raises(HostError, match="no key"):
             connect(make(identity_file="/nowhere/key", args="-o IdentitiesOnly=yes"))
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_too_many_keys_in_ssh_agent_is_a_sentence_and_a_named_key_comes_first(
+    make: Make, connect: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agent.sock"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    try:
+        while not path.exists():
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        keys = [make_key(tmp_path / f"key{number}") for number in range(8)]
+        subprocess.run(["ssh-add", "-q", *keys], check=True, stderr=subprocess.DEVNULL)
+        with pytest.raises(HostError, match="gave up after too many keys"):
+            connect(make(identity_file=None))
+        assert connect(make()).run(["true"]) == 0
     finally:
         agent.terminate()
         agent.wait()

@@ -119,10 +119,13 @@ class Links:
             return found
         made = self._connector(self._environment.hosts[host])
         with self._lock:
-            if not self._closed:
-                return self._links.setdefault(host, made)
-        made.close()
-        raise LongshoreError("the run is over.", where=host)
+            closed = self._closed
+            kept = made if closed else self._links.setdefault(host, made)
+        if closed or kept is not made:
+            made.close()
+        if closed:
+            raise LongshoreError("the run is over.", where=host)
+        return kept
 
     def each(
         self,

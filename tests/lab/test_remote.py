@@ -214,7 +214,8 @@ def test_a_key_type_that_is_known_is_asked_for_though_we_prefer_another(
     link = connect(make())
     second = (
         'set -e; mkdir -p "$0"; ssh-keygen -q -t rsa -b 2048 -N "" -f "$0/rsa"; '
-        '/usr/sbin/sshd -f /dev/null -p 2233 -o PidFile="$0/pid" -h "$0/rsa" -h /etc/ssh/ssh_host_ed25519_key; '
+        '/usr/sbin/sshd -f /dev/null -p 2233 -o PidFile="$0/pid" '
+        '-h "$0/rsa" -h /etc/ssh/ssh_host_ed25519_key; '
         'cat "$0/rsa.pub"'
     )
     code, said = output_of(link, "sh", "-c", second, state)

@@ -70,7 +70,7 @@ class LocalLink:
             except subprocess.TimeoutExpired:
                 raise self._too_long(argv, timeout) from None
         password, command = self._argv(argv, announce=True)
-        stream = self._stream(command)
+        stream = self._stream(command, merged=True)
         end = None if timeout is None else time.monotonic() + timeout
         try:
             output = b""
@@ -129,9 +129,9 @@ class LocalLink:
         inner = announced(argv, password.mark) if announce else argv
         return password, with_sudo(inner, self._ssh, password.prompt)
 
-    def _stream(self, argv: list[str]) -> _ProcessStream:
+    def _stream(self, argv: list[str], *, merged: bool = False) -> _ProcessStream:
         try:
-            return _ProcessStream(argv)
+            return _ProcessStream(argv, merged=merged)
         except OSError as error:
             raise HostError(f"`{argv[0]}` can't be started: {error.strerror}.", where=self.host) from error
 
@@ -142,21 +142,22 @@ class LocalLink:
 class _ProcessStream:
     """A :class:`longshore.remote.conversation.Stream` over a child process."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], *, merged: bool) -> None:
         # A session of its own: Ctrl-C is for us, the agent learns of it by the end of its input.
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            # One pipe keeps the order in which a command wrote; the agent's lines must stay apart.
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
         )
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        assert self._process.stdin and self._process.stdout
         self._stdin = self._process.stdin
         self._stdout = self._process.stdout.fileno()
-        self._stderr = self._process.stderr.fileno()
-        self._open = {self._stdout, self._stderr}
+        self._stderr = self._process.stderr.fileno() if self._process.stderr else -1
+        self._open = {self._stdout, self._stderr} - {-1}
         self._split = False
         self._errors = b""
 

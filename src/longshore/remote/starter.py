@@ -121,9 +121,10 @@ def start(state_dir: str, wanted: str) -> int:
         refuse("no-space" if error.errno == 28 else "no-agent", "%s: %s." % (agents, error.strerror), "")
     sys.path.insert(0, program)
     sys.argv = ["longshore-agent", state_dir, wanted]
-    from longshore.agent.main import main
+    import importlib
 
-    return main(sys.argv[1:])
+    # By name: what runs here is the host's copy, and nothing of the controller's.
+    return importlib.import_module("longshore.agent.main").main(sys.argv[1:])
 
 
 if __name__ == "__main__":

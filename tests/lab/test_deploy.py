@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ services:
 
 
 @pytest.fixture
-def project(tmp_path: Path, lab: Lab, clean_hosts: None) -> Project:
+def project(tmp_path: Path, lab: Lab, stand_ins: Callable[..., None], clean_hosts: None) -> Project:
     """The test server on h1 and h2."""
+    stand_ins(PYTHON)
     made = Project(tmp_path, lab)
     made.server()
     made.inventory("h1", "h2", app=POLICY)
@@ -231,7 +233,7 @@ def test_an_old_compose_is_refused_with_the_version_that_is_needed(project: Proj
 
 def test_a_full_disk_is_said_before_anything_runs(project: Project) -> None:
     project.lab.ssh(
-        "h1", ["sh", "-c", "mkdir -p /var/lib/longshore && mount -t tmpfs -o size=8m t /var/lib/longshore"]
+        "h1", ["sh", "-c", "mkdir -p /var/lib/longshore && mount -t tmpfs -o size=8m,mode=700 t /var/lib/longshore"]
     )
     try:
         done = project.deploy()

@@ -28,6 +28,9 @@ class FakeEngine:
         state = {"Status": "running", "ExitCode": 0, "StartedAt": started, **self.full.get("State", {})}
         return {"RestartCount": 0, **self.full, "State": state}
 
+    def last_exit_code(self, ident: str) -> int:
+        return 1
+
     def logs(self, ident: str, lines: int) -> str:
         return "starting\nKeyError: 'DATABASE_URL'\n"
 

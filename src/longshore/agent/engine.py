@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 from urllib.parse import quote, urlencode
 
@@ -191,6 +192,15 @@ class Engine:
         query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
         data = self.request("GET", f"/containers/{ident}/logs", query)
         return _demultiplex(data or b"").decode("utf-8", "replace") if isinstance(data, bytes) else ""
+
+    def last_exit_code(self, ident: str) -> Optional[int]:
+        """How a container ended last, from the engine's last events; ``None`` when they don't say."""
+        filters = json.dumps({"container": [ident], "event": ["die"]})
+        query = {"since": "0", "until": str(int(time.time()) + 1), "filters": filters}
+        codes = [
+            event["Actor"]["Attributes"].get("exitCode") for event in self.stream("GET", "/events", query)
+        ]
+        return int(codes[-1]) if codes and codes[-1] else None
 
     def stop(self, ident: str, seconds: Optional[int] = None) -> None:
         """Stop a container; without ``seconds`` its own grace period holds."""

@@ -154,8 +154,10 @@ def autopsy(engine: Engine, one: Dict[str, Any], full: Optional[Dict[str, Any]])
     if full is None:
         return detail
     state = full["State"]
-    if state["Status"] in ("exited", "dead", "restarting") or full["RestartCount"]:
+    if state["Status"] in ("exited", "dead", "restarting"):
         detail["exit_code"] = state["ExitCode"]
+    elif full["RestartCount"]:  # it runs again: its state has forgotten how it ended before
+        detail["exit_code"] = engine.last_exit_code(one["id"])
     detail["out_of_memory"] = bool(state.get("OOMKilled"))
     checks = (state.get("Health") or {}).get("Log") or []
     if checks:

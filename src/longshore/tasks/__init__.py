@@ -14,7 +14,19 @@ from invoke.tasks import Task
 
 import longshore
 
-_MODULES = ("looking", "acting", "talk", "databases", "upkeep", "bootstrap", "deploy", "status", "trust")
+_MODULES = (
+    "inventory",
+    "render",
+    "trust",
+    "bootstrap",
+    "deploy",
+    "status",
+    "looking",
+    "acting",
+    "talk",
+    "databases",
+    "upkeep",
+)
 _NAMESPACES = ("lab",)
 
 

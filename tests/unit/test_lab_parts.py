@@ -21,7 +21,7 @@ from longshore.lab.state import HostState, LabState
 
 V1 = """\
 25 30 0:22 / /sys/fs/cgroup ro,nosuid shared:8 - tmpfs tmpfs ro,mode=755
-26 25 0:23 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup rw,xattr,release_agent=/lib/agent,name=systemd
+26 25 0:23 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup rw,release_agent=/lib/agent,name=systemd
 27 25 0:24 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct
 28 25 0:25 / /sys/fs/cgroup/cpuset rw shared:11 - cgroup cgroup rw,cpuset,clone_children
 29 25 0:26 / /sys/fs/cgroup/unified rw shared:12 - cgroup2 cgroup2 rw,nsdelegate
@@ -111,7 +111,7 @@ def test_the_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_damaged_state_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "lab.json").write_text('{"backend"')
-    with pytest.raises(LabError, match=r"lab\.json is damaged\. 'invoke lab\.down' removes"):
+    with pytest.raises(LabError, match=r"lab\.json is damaged\. Restart this machine"):
         state.load(tmp_path / "lab.json")
 
 

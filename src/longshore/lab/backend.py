@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from longshore.lab.commands import LabError
@@ -36,6 +37,9 @@ class Backend(Protocol):
     def heal(self, host: HostState) -> None: ...
 
     def is_cut(self, host: HostState) -> bool: ...
+
+    def join_files(self, name: str) -> list[Path]:
+        """The ``cgroup.procs`` files that a program of the lab on this machine joins; none where not root."""
 
     def teardown(self, hosts: Sequence[str]) -> None:
         """Take the lab and these hosts' disks away, also what was left half made."""

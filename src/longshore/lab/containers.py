@@ -14,6 +14,7 @@ import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from longshore.lab import roots
 from longshore.lab.commands import LabError, run
@@ -125,6 +126,9 @@ RUN printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sb
             return False
         said = run(["docker", "exec", self._name(host.name), "ip", "-j", "link", "show", "eth0"])
         return "UP" not in json.loads(said.stdout)[0]["flags"]
+
+    def join_files(self, name: str) -> list[Path]:
+        return []
 
     def teardown(self, hosts: Sequence[str]) -> None:
         """Take the lab's containers, their disks and its network away, also what was left half made."""

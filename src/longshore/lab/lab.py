@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from longshore.errors import Problems
 from longshore.lab import network, registry, standins, state
@@ -125,10 +126,7 @@ class Lab:
         With ``purge`` the cache of all labs (roots, stand-in images) is removed, too.
         """
         with self._change():
-            try:
-                current = self.state
-            except LabError:
-                current = LabState()  # what a damaged file doesn't tell is found by its names
+            current = self.state
             if current.registry is not None:
                 current.registry.kill()
             if current.number is not None:
@@ -239,7 +237,8 @@ class Lab:
                 cached = self.place.cache / "images"
                 registry.copy_content(cached, home / "content", registry.repositories(cached))
                 binary = registry.program(self.place.cache, self._say)
-                process = registry.start(home, self._network(current).registry, binary)
+                address = self._network(current).registry
+                process = registry.start(home, address, binary, backend.join_files("registry"))
                 state.save(self._file, replace(current, registry=process))
             return self._network(current).registry
 
@@ -276,10 +275,19 @@ class Lab:
         """The state with a network number, chosen when the lab begins."""
         current = self.state
         if current.number is None:
-            number = network.free_number(0 if self.place.name == "default" else 1)
-            current = LabState(backend=choose(), number=number)
-            state.save(self._file, current)
+            with state.locked(self.place.root / "networks.lock"):
+                taken = [self._number(home) for home in self.place.home.parent.glob("*")]
+                number = network.free_number(0 if self.place.name == "default" else 1, taken)
+                current = LabState(backend=choose(), number=number)
+                state.save(self._file, current)
         return current
+
+    def _number(self, home: Path) -> int | None:
+        """The network of the lab in that folder, as far as it can be read."""
+        try:
+            return state.load(home / self._file.name).number
+        except LabError:
+            return None
 
     def _network(self, current: LabState) -> Network:
         if current.number is None:

@@ -74,6 +74,8 @@ class Namespaces:
 
     def boot(self, host: HostState) -> HostState:
         """Switch a host on and return it with its process. Raises ``LabError`` with its log's end."""
+        # A lab that was killed at the wrong moment may have switched it on without taking note.
+        self.kill(host)
         folder, index = self.place.host(host.name), host_index(host.name)
         lower = roots.layers(self.place.cache / "roots", bare=host.bare, say=self.say)
         trees = cgroups.hierarchies()
@@ -125,12 +127,20 @@ class Namespaces:
         """Take the power away: SIGKILL for everything that runs on the host. Its disk stays."""
         if host.process is not None:
             host.process.kill()
-        # Its pid 1 goes with the process above, and the kernel ends the rest before that is complete.
-        group = f"/{cgroups.TOP}/{self.place.name}/{host.name}"
-        if not wait_until(lambda: not _members(group), timeout=15):
-            raise LabError(f"Some of its processes are still there: {_members(group)}.", where=host.name)
+        self._end(f"/{cgroups.TOP}/{self.place.name}/{host.name}", host.name)
         network.unplug(self.net, host_index(host.name))
         cgroups.remove(self.place.name, host.name, cgroups.hierarchies())
+
+    def _end(self, group: str, whose: str) -> None:
+        """End what runs in a control group; the first to go is a pid 1, and takes the rest along."""
+
+        def empty() -> bool:
+            for process in _members(group):
+                process.kill()
+            return not _members(group)
+
+        if not wait_until(empty, timeout=15):
+            raise LabError("Some of its processes can't be ended.", where=whose)
 
     def is_on(self, host: HostState) -> bool:
         return host.process is not None and host.process.alive()
@@ -144,12 +154,15 @@ class Namespaces:
     def is_cut(self, host: HostState) -> bool:
         return network.is_cut(self.net, host_index(host.name))
 
+    def join_files(self, name: str) -> list[Path]:
+        """The ``cgroup.procs`` files of a group in the lab's own, where ``teardown`` finds its members."""
+        return [
+            group / "cgroup.procs" for group in cgroups.create(self.place.name, name, cgroups.hierarchies())
+        ]
+
     def teardown(self, hosts: Sequence[str]) -> None:
         """Take the lab and these hosts' disks away, also what was left half made."""
-        for pid in sorted(_members(f"/{cgroups.TOP}/{self.place.name}/")):
-            process = Process.of(pid)
-            if process:
-                process.kill()
+        self._end(f"/{cgroups.TOP}/{self.place.name}", self.place.name)
         network.down(self.net)
         cgroups.remove(self.place.name, None, cgroups.hierarchies())
         machine.release(self.owner)
@@ -157,18 +170,19 @@ class Namespaces:
             _remove_folder(self.place.host(name))
 
 
-def _members(group: str) -> set[int]:
-    """The processes below a control group, by what the kernel says of each."""
-    found = set()
+def _members(group: str) -> list[Process]:
+    """The processes in and below a control group, by what the kernel says of each; oldest first."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         try:
             text = path.read_text()
         except OSError:
             continue
         paths = [line.split(":", 2)[2] + "/" for line in text.splitlines()]
-        if any(f"{group.rstrip('/')}/" in one for one in paths) and Process.of(int(path.parent.name)):
-            found.add(int(path.parent.name))
-    return found
+        process = Process.of(int(path.parent.name))
+        if process is not None and any(f"{group}/" in one for one in paths):
+            found.append(process)
+    return sorted(found, key=lambda process: (process.started, process.pid))
 
 
 def _tail(log: Path) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import ipaddress
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from longshore.lab.commands import LabError, run
 from longshore.lab.place import Network
 
 
-def free_number(wanted: int) -> int:
-    """The first network from ``wanted`` on that nothing on this machine uses.
+def free_number(wanted: int, taken: Collection[int | None] = ()) -> int:
+    """The first network from ``wanted`` on that no lab has ``taken`` and nothing on this machine uses.
 
     Raises ``LabError`` when there is none left.
     """
@@ -30,6 +31,8 @@ def free_number(wanted: int) -> int:
     numbers: list[int] = [*range(wanted, 256), *range(wanted)]
     for number in numbers:
         network = Network(number)
+        if number in taken:
+            continue
         if not any(network.subnet.overlaps(other) for other in used) and not exists(network.bridge):
             return number
     raise LabError("No network of 10.78.0.0/16 is free on this machine.")

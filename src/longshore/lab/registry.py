@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from longshore.lab.commands import LabError, Process, run, wait_until
 from longshore.lab.machine import Say
 from longshore.lab.state import locked
 
+JOIN = 'for procs in $LAB_JOIN; do echo 0 >"$procs"; done; exec "$0" "$@"'
 # What the filesystem driver of docker-registry 2.8 keeps below its root.
 STORAGE = "docker/registry/v2"
 
@@ -47,9 +49,11 @@ def program(cache: Path, say: Say) -> Path:
     return unpacked
 
 
-def start(home: Path, address: str, binary: Path) -> Process:
+def start(home: Path, address: str, binary: Path, join: Sequence[Path] = ()) -> Process:
     """Start the registry at ``address`` (host:port) with its content below ``home``.
 
+    ``join`` are the ``cgroup.procs`` files of the groups that it is to be in: it is found by them when
+    whoever started it was killed before taking note.
     Raises ``LabError`` with its log's end when it doesn't answer within 10 seconds.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,8 @@ def start(home: Path, address: str, binary: Path) -> Process:
     log = home / "log"
     with log.open("a") as output:
         child = subprocess.Popen(
-            [str(binary), "serve", str(settings)],
+            ["sh", "-c", JOIN, str(binary), "serve", str(settings)],
+            env={**os.environ, "LAB_JOIN": " ".join(map(str, join))},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -49,7 +49,8 @@ def load(path: Path) -> LabState:
     except FileNotFoundError:
         return LabState()
     except ValueError as broken:
-        raise LabError(f"{path} is damaged.", hint="'invoke lab.down' removes what there is.") from broken
+        hint = f"Restart this machine, which ends all labs, and remove {path.parent}."
+        raise LabError(f"{path} is damaged.", hint=hint) from broken
     hosts = {
         name: HostState(**{**host, "process": _process(host["process"])})
         for name, host in raw["hosts"].items()

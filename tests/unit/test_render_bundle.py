@@ -74,7 +74,15 @@ def test_profiles_in_the_env_file_count_as_they_do_for_compose(tmp_path: Path) -
     assert set(render(one).services) == {"a"}
     active = render(target(tmp_path, env={"COMPOSE_PROFILES": "x,y"}))
     assert set(active.services) == {"a", "b"} and active.profiles == ("x", "y")
-    assert set(render(target(tmp_path, profiles=("*",))).services) == {"a", "b"}
+
+
+@pytest.mark.parametrize("profiles", [{"profiles": ("*",)}, {"env": {"COMPOSE_PROFILES": "*"}}])
+def test_all_profiles_do_not_bring_back_what_runs_elsewhere(tmp_path: Path, profiles: dict[str, Any]) -> None:
+    compose = "services: {a: {image: 'a:1'}, b: {image: 'b:1', profiles: [x, y]}, c: {image: 'c:1'}}\n"
+    bundle = render(target(tmp_path, compose, placed={"c": ("h2",)}, **profiles))
+    assert set(bundle.services) == {"a", "b"} and bundle.profiles == ("x", "y")
+    without = render(target(tmp_path, "services: {a: {image: 'a:1'}}\n", **profiles))
+    assert "*" not in without.profiles and without.profiles
 
 
 @pytest.mark.parametrize("key", ["network_mode: 'service:db'", "links: [db]", "volumes_from: ['db:ro']"])
@@ -198,6 +206,20 @@ def test_a_file_that_holds_a_secret_is_marked(tmp_path: Path) -> None:
         "compose.yml": False,
         "longshore.yml": True,
     }
+
+
+def test_a_mounted_template_that_holds_a_secret_is_marked(tmp_path: Path) -> None:
+    write(tmp_path, {"conf/a.conf.j2": "password {{ env.PW }}", "conf/b.conf": "1"})
+    one = target(
+        tmp_path,
+        "services: {a: {image: 'a:1', volumes: ['./conf/a.conf:/a', './conf/b.conf:/b']}}\n",
+        env={"PW": "hunter22"},
+        secrets=("PW",),
+    )
+    marked = {
+        file.path.rpartition("/")[2]: file.secret for file in render(one).files if file.kind == "content"
+    }
+    assert marked == {"a.conf": True, "b.conf": False}
 
 
 def test_our_file_name_is_ours(tmp_path: Path) -> None:

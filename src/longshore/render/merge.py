@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable
 from typing import Any
 
-from longshore.errors import RenderError
+from longshore.errors import RenderError, Where
 from longshore.render.document import Items, Map, Override, Reset, Text
 
 Path = tuple[str, ...]
@@ -75,13 +75,8 @@ def as_items(value: Any) -> Items:
     return items
 
 
-def _nowhere(value: Any, parent: Any = None) -> Any:
-    where = getattr(value, "where", None) or getattr(parent, "where", None)
-    if where is None:
-        from longshore.errors import Where
-
-        return Where("")
-    return where
+def _nowhere(value: Any, parent: Any = None) -> Where:
+    return getattr(value, "where", None) or getattr(parent, "where", None) or Where("")
 
 
 def _clash(over: Any, path: Path) -> RenderError:

@@ -18,6 +18,9 @@ from longshore.render.document import Map
 from longshore.render.files import GitView, ProjectFiles, boundary
 from longshore.render.parts import LocalFile, Mount
 
+_SEARCHED = 1024 * 1024
+"""Bytes: larger files are not searched for secrets."""
+
 
 @dataclass
 class Snapshot:
@@ -35,6 +38,7 @@ class Placing:
     def __init__(
         self, target: Target, files: ProjectFiles, env_text: str, git: GitView, snapshot: Snapshot
     ) -> None:
+        self.target = target
         self.files = files
         self.git = git
         self.snapshot = snapshot
@@ -122,7 +126,10 @@ class Placing:
         for file in shipped.files:
             if file.path not in self.content:
                 self.size += len(file.data)
-            mine = secret or file.secret or (file.path in self.content and self.content[file.path].secret)
+            known_file = self.content.get(file.path)
+            mine = secret or file.secret or (known_file is not None and known_file.secret)
+            # What a template made of a secret must be masked, too; media files needn't be searched.
+            mine = mine or (len(file.data) < _SEARCHED and holds_secret(self.target, file.data))
             self.content[file.path] = (
                 file if file.secret == mine else BundleFile(file.path, file.data, file.mode, file.kind, mine)
             )
@@ -178,6 +185,13 @@ class Placing:
                 hint="Add it to the environment's env file.",
             )
         return env[variable]
+
+
+def holds_secret(target: Target, data: bytes) -> bool:
+    """Whether a secret of the environment is in a file; four characters are too common to tell."""
+    return any(
+        item.value.encode() in data for item in target.env.values() if item.secret and len(item.value) > 4
+    )
 
 
 def _print(text: str) -> str:

@@ -16,10 +16,10 @@ from longshore.inventory.model import Target
 from longshore.render.bundle import Bundle, BundleFile
 from longshore.render.document import Map
 from longshore.render.files import GitView, ProjectFiles, written_path
-from longshore.render.placing import Snapshot
+from longshore.render.placing import Snapshot, holds_secret
 from longshore.render.policy import policy_of
 from longshore.render.reader import Model, raised, read
-from longshore.render.rendering import Rendering, env_file, env_text, holds_secret, selection_of
+from longshore.render.rendering import Rendering, env_file, env_text, selection_of
 from longshore.render.services import image_of
 from longshore.render.templates import SUFFIX
 

@@ -15,25 +15,35 @@ from longshore.render.emit import emit, override
 from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
 from longshore.render.merge import as_items
 from longshore.render.parts import LocalFile, unset_error, unset_variables
-from longshore.render.placing import Placing, Snapshot
+from longshore.render.placing import Placing, Snapshot, holds_secret
 from longshore.render.reader import Model, raised
 from longshore.render.selection import ELSEWHERE, Selection, depends_on, select, waited_for
 from longshore.render.services import Service, ServiceRenderer, used_sources
 
 OURS = "longshore.yml"
+NO_PROFILE = "longshore-none"
+"""A flag for Compose where there is no profile, so that it doesn't look for ``COMPOSE_PROFILES``."""
 
 
-def active_profiles(target: Target, env: Mapping[str, str]) -> tuple[str, ...]:
-    """The app's, else ``COMPOSE_PROFILES`` of ``.env``, which Compose reads when no flag is given."""
-    if target.app.profiles:
-        return target.app.profiles
-    return tuple(name for name in env.get("COMPOSE_PROFILES", "").split(",") if name)
+def active_profiles(target: Target, model: Model, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The app's, else ``COMPOSE_PROFILES`` of ``.env``, which Compose reads when no flag is given.
+
+    ``*`` is spelled out: on the host it would also activate what is to run elsewhere.
+    """
+    wanted = target.app.profiles or tuple(name for name in env.get("COMPOSE_PROFILES", "").split(",") if name)
+    if "*" not in wanted:
+        return wanted
+    known = {str(name) for service in model.services.values() for name in as_items(service.get("profiles"))}
+    return tuple(sorted(known)) or (NO_PROFILE,)
 
 
 def selection_of(target: Target, model: Model, env: Mapping[str, str]) -> Selection:
     """The services that run on the target's host."""
     return select(
-        model.services, profiles=active_profiles(target, env), placed=target.placed, host=target.host.name
+        model.services,
+        profiles=active_profiles(target, model, env),
+        placed=target.placed,
+        host=target.host.name,
     )
 
 
@@ -45,13 +55,6 @@ def env_text(env: Mapping[str, str]) -> str:
 def env_file(path: str, text: str) -> BundleFile:
     """``.env`` as a file of the bundle."""
     return BundleFile(path, text.encode(), secret=True)
-
-
-def holds_secret(target: Target, data: bytes) -> bool:
-    """Whether a secret of the environment is in a file; four characters are too common to tell."""
-    return any(
-        item.value.encode() in data for item in target.env.values() if item.secret and len(item.value) > 4
-    )
 
 
 class Rendering:
@@ -102,7 +105,7 @@ class Rendering:
             files=self.bundle_files(base, folder, ours),
             compose_files=(*(path.relative_to(base).as_posix() for path in compose), f"{folder}{OURS}"),
             project_directory=relative,
-            profiles=active_profiles(target, self.env),
+            profiles=active_profiles(target, model, self.env),
             services={service.name: service.facts for service in services},
             state_dirs=tuple(sorted(self.placing.state_dirs)),
             notes=tuple(self.all_notes(services)),

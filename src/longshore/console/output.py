@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from longshore.console.masks import Masks
@@ -32,6 +32,9 @@ class Output(Protocol):
 
     def log(self, host: str, service: str, text: str, **facts: Any) -> None:
         """A line that a container has written. ``facts`` are for programs."""
+
+    def expect_logs(self, names: Iterable[tuple[str, str]]) -> None:
+        """The hosts and services whose lines will come, so that they stand below each other."""
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Rows for a person. Programs get :meth:`result`."""
@@ -83,6 +86,9 @@ class JsonOutput(_Base):
     def log(self, host: str, service: str, text: str, **facts: Any) -> None:
         self._json({"event": "log", "host": host, "service": service, "line": text, **facts})
 
+    def expect_logs(self, names: Iterable[tuple[str, str]]) -> None:
+        """Only people look at columns."""
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Tables are for people."""
 
@@ -131,6 +137,10 @@ class PlainOutput(_Base):
 
     def log(self, host: str, service: str, text: str, **facts: Any) -> None:
         self._line(f"{self._prefix(host, service)} {text}")
+
+    def expect_logs(self, names: Iterable[tuple[str, str]]) -> None:
+        for host, service in names:
+            self._prefix(host, service)
 
     def _prefix(self, host: str, service: str) -> str:
         """``host service |``, as wide as the widest so far."""

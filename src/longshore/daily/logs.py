@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from longshore.daily.engine import told
-from longshore.errors import LongshoreError
+from longshore.daily.engine import GoneError, told
+from longshore.errors import ConnectionLostError, LongshoreError
 from longshore.remote import Link
 
 if TYPE_CHECKING:
@@ -157,9 +157,11 @@ class Follower:
                 if line.at > before:
                     last[(host, one.name)] = line.at
                     self._queue.put(line)
-        except LongshoreError:
-            pass  # the host's own thread finds out whether it was the container or the host that went
-        finally:
+        except (GoneError, ConnectionLostError):
+            following.discard(one.ident)  # the host's own thread finds out which of them it was
+        except LongshoreError as error:
+            self._queue.put(error)  # said once: it stays in ``following``, so it is not tried again
+        else:
             following.discard(one.ident)
 
 

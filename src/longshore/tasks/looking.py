@@ -92,6 +92,8 @@ def limits(
     context: Any, env: str = "", app: str = "", limit: str = "", service: str = "", json: bool = False
 ) -> None:
     """Show what the engine itself holds containers to: CPU, memory, processes, restart, log, mounts."""
+    import re
+
     from longshore.agent import wire
     from longshore.tasks.fleet import open_fleet
     from longshore.values import format_cpus, format_size
@@ -107,7 +109,7 @@ def limits(
                 one["restart"],
                 _logging(one["logging"]),
                 one["user"] or "root",
-                ", ".join(one["mounts"]),
+                ", ".join(re.sub(r"^([0-9a-f]{12})[0-9a-f]{52}:", r"\1…:", mount) for mount in one["mounts"]),
             )
             for one in value
         ]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from longshore.tasks.command import done, task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from longshore.daily.logs import Wanted
+    from longshore.daily.logs import Follower, LogLine, Wanted
     from longshore.errors import LongshoreError
+    from longshore.remote import Link
     from longshore.tasks.fleet import Fleet
 
 _TAIL = 100
@@ -63,56 +64,55 @@ def logs(
 
 def _logs(fleet: Fleet, service: str, *, follow: bool, since: float | None, tail: int | None) -> bool:
     """Show the logs of every app; with ``follow`` go on. Returns whether a host could not be read."""
+    from longshore.agent import wire
     from longshore.daily import logs as reading
-    from longshore.errors import LongshoreError
+    from longshore.tasks.services import ask, choose
 
-    failed = False
-    wanted: dict[str, dict[str, Wanted]] = {}
-    seen = []
-    for app, found, errors in _projects(fleet, service):
-        wanted[app] = {
-            host: reading.Wanted(project, (service,) if service else (), since, tail)
-            for host, project in found.items()
+    failed: list[LongshoreError] = []
+    jobs: list[tuple[Link, Wanted]] = []
+    seen: list[list[LogLine]] = []
+    for app, hosts in choose(fleet, service).items():
+        found, errors = ask(fleet, app, wire.PS, hosts=hosts, service=service)
+        services = (service,) if service else ()
+        wanted = {
+            host: reading.Wanted(value["project"], services, since, tail) for host, value in found.items()
         }
-
-        def read(host: str, of: Mapping[str, Wanted] = wanted[app]) -> Any:
-            return reading.read(fleet.links.link(host), of[host])
-
-        values, more = fleet.each(found, read)
-        seen += list(values.values())
-        for error in (*errors.values(), *more.values()):
-            fleet.output.error(error)
-            failed = True
-        wanted[app] = {host: one for host, one in wanted[app].items() if host in values}
+        values, more = fleet.each(wanted, _reader(fleet, wanted))
+        failed += [*errors.values(), *more.values()]
+        fleet.output.expect_logs((host, name) for host in values for name in found[host]["services"])
+        jobs += [(fleet.links.link(host), wanted[host]) for host in values]
+        seen += values.values()
+    for error in failed:
+        fleet.output.error(error)
     before = list(reading.merge(seen))
     for line in before:
         fleet.output.log(line.host, line.service, line.text, container=line.container, at=line.at)
-    if not follow:
-        return failed
-    jobs = [(fleet.links.link(host), one) for hosts in wanted.values() for host, one in hosts.items()]
-    follower = reading.Follower(tuple(jobs), before)
+    if follow and jobs:
+        failed += _follow(fleet, reading.Follower(jobs, before))
+    return bool(failed)
+
+
+def _reader(fleet: Fleet, wanted: Mapping[str, Wanted]) -> Callable[[str], list[LogLine]]:
+    from longshore.daily.logs import read
+
+    return lambda host: read(fleet.links.link(host), wanted[host])
+
+
+def _follow(fleet: Fleet, follower: Follower) -> list[LongshoreError]:
+    """Show lines as they come, until no host is left. Returns what went wrong on the way."""
+    from longshore.errors import LongshoreError
+
+    failed: list[LongshoreError] = []
     try:
         for item in follower.lines():
             if isinstance(item, LongshoreError):
+                failed.append(item)
                 fleet.output.error(item)
-                failed = True
             else:
                 fleet.output.log(item.host, item.service, item.text, container=item.container, at=item.at)
     finally:
         follower.stop()
     return failed
-
-
-def _projects(fleet: Fleet, service: str) -> list[tuple[str, dict[str, str], dict[str, LongshoreError]]]:
-    """Each app with the compose project that it is on each host, and the hosts' errors."""
-    from longshore.agent import wire
-    from longshore.tasks.services import ask, choose
-
-    found = []
-    for app, hosts in choose(fleet, service).items():
-        values, errors = ask(fleet, app, wire.PS, hosts=hosts, service=service)
-        found.append((app, {host: str(value["project"]) for host, value in values.items()}, errors))
-    return found
 
 
 def _since(text: str) -> float | None:

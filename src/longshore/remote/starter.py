@@ -124,7 +124,7 @@ def start(state_dir: str, wanted: str) -> int:
     import importlib
 
     # By name: what runs here is the host's copy, and nothing of the controller's.
-    return importlib.import_module("longshore.agent.main").main(sys.argv[1:])
+    return int(importlib.import_module("longshore.agent.main").main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

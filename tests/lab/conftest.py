@@ -19,6 +19,7 @@ from longshore.lab import Lab, LabError
 
 HOSTS = ("h1", "h2", "h3")
 CLEAN = """
+rm -f /run/longshore-lab/*.stopped
 for name in $(docker ps -aq); do docker rm -f -v "$name"; done
 for name in $(docker volume ls -q); do docker volume rm -f "$name"; done
 for name in $(docker network ls -q --filter type=custom); do docker network rm "$name"; done
@@ -100,7 +101,6 @@ def clean(lab: Lab, *names: str) -> None:
             lab.start(name)
         if by_name[name].cut:
             lab.heal(name)
-        lab.ssh(name, ["sh", "-c", "rm -f /run/longshore-lab/*.stopped"])
         lab.ssh(name, ["bash", "-c", CLEAN])
 
     with ThreadPoolExecutor(4) as pool:

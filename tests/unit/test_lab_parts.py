@@ -21,7 +21,7 @@ from longshore.lab.state import HostState, LabState
 
 V1 = """\
 25 30 0:22 / /sys/fs/cgroup ro,nosuid shared:8 - tmpfs tmpfs ro,mode=755
-26 25 0:23 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup rw,release_agent=/lib/agent,name=systemd
+26 25 0:23 / /sys/fs/cgroup/systemd rw shared:9 - cgroup cgroup rw,release_agent=/lib/agent,name=systemd
 27 25 0:24 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct
 28 25 0:25 / /sys/fs/cgroup/cpuset rw shared:11 - cgroup cgroup rw,cpuset,clone_children
 29 25 0:26 / /sys/fs/cgroup/unified rw shared:12 - cgroup2 cgroup2 rw,nsdelegate
@@ -197,6 +197,27 @@ def test_a_setting_that_was_on_stays_on(tmp_path: Path, monkeypatch: pytest.Monk
     machine.claim("one")
     machine.release("one")
     assert setting.read_text().strip() == "1"
+
+
+def test_the_entry_for_arm64_programs_is_the_distributions_or_says_the_same(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    name, _, magic, mask, program, flags = (
+        machine.binfmt_line("/usr/bin/qemu", none).strip().replace("::", ":")[1:].split(":")
+    )
+    assert (name, program, flags) == ("qemu-aarch64", "/usr/bin/qemu", "OCF")
+    assert (
+        magic.encode().decode("unicode_escape").encode("latin-1").hex()
+        == "7f454c460201010000000000000000000200b700"
+    )
+    assert (
+        mask.encode().decode("unicode_escape").encode("latin-1").hex()
+        == "ffffffffffffff00fffffffffffffffffeffffff"
+    )
+    own = tmp_path / "own"
+    own.write_text(":qemu-aarch64:M::m:k:/usr/libexec/q:OPF\n")
+    assert machine.binfmt_line("/usr/bin/qemu", own) == own.read_text()
+    own.write_text(":qemu-aarch64:M::m:k:/usr/libexec/q:OC\n")
+    assert machine.binfmt_line("/usr/bin/qemu", own) != own.read_text()
 
 
 def test_pip_settings_leave_out_folders_of_this_machine_and_passwords() -> None:

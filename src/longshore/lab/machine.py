@@ -20,6 +20,7 @@ from longshore.lab.state import locked
 RECORD = Path("/run/longshore-lab/machine.json")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
+PACKAGED = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 Say = Callable[[str], None]
 
 # ELF, 64 bit, little endian, executable or shared object, AArch64; as QEMU's own binfmt.d entry has it.
@@ -87,12 +88,21 @@ def emulate_arm64(lab: str, say: Say) -> None:
             return
         if not any(shutil.which(name) for name in ("qemu-aarch64-static", "qemu-aarch64")):
             install({"qemu-aarch64-static": "qemu-user-static"}, say)
-        qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+        qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64") or ""
         _write(replace(machine, binfmt_entry=True, labs=tuple({*machine.labs, lab})))
         entry = BINFMT / "qemu-aarch64"
         if entry.exists():  # by the package just installed, or one without the F flag
             entry.write_text("-1")
-        (BINFMT / "register").write_text(f":qemu-aarch64:M::{AARCH64_MAGIC}:{AARCH64_MASK}:{qemu}:OCF\n")
+        (BINFMT / "register").write_text(binfmt_line(qemu))
+
+
+def binfmt_line(qemu: str, packaged: Path = PACKAGED) -> str:
+    """What to write to binfmt_misc's ``register`` (the kernel's admin-guide/binfmt-misc): the distribution's
+    own line where QEMU's package brings one with the F flag, else one for the program ``qemu``."""
+    line = packaged.read_text().strip() if packaged.exists() else ""
+    if line.startswith(":qemu-aarch64:") and "F" in line.rpartition(":")[2]:
+        return line + "\n"
+    return f":qemu-aarch64:M::{AARCH64_MAGIC}:{AARCH64_MASK}:{qemu}:OCF\n"
 
 
 def release(lab: str) -> None:

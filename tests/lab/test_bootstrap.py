@@ -67,7 +67,8 @@ for deb in pool/*.deb; do
 done >dists/trixie/stable/binary-amd64/Packages
 cd dists/trixie
 list=stable/binary-amd64/Packages
-printf 'Suite: trixie\\nCodename: trixie\\nArchitectures: amd64\\nComponents: stable\\nDate: %s\\n' "$(date -Ru)" >Release
+printf 'Suite: trixie\\nCodename: trixie\\nArchitectures: amd64\\nComponents: stable\\n' >Release
+echo "Date: $(date -Ru)" >>Release
 printf 'SHA256:\\n %s %s %s\\n' $(sha256sum $list | cut -d' ' -f1) $(stat -c %s $list) $list >>Release
 gpg --batch --quiet --clearsign -o InRelease Release
 gpg --batch --quiet --armor --export practice >$here/gpg

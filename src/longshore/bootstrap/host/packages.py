@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longshore.bootstrap.host import repository
-from longshore.bootstrap.host.apt import NETWORK_HINT, Apt
+from longshore.bootstrap.host.apt import Apt, explain
 from longshore.bootstrap.host.found import OLDEST, Found
 from longshore.bootstrap.host.say import Changes, Refusal
 from longshore.bootstrap.host.system import need_known, need_space, release, run
@@ -151,13 +151,7 @@ def _not_offered(
     against: Sequence[str], complaints: str, installed: Family | None, family: Family | None
 ) -> Refusal:
     if complaints:
-        first = complaints.splitlines()[0].partition(":")[2].strip()
-        return Refusal(
-            "no_network",
-            f"no source that can be reached has the packages ({'; '.join(against)}); apt said: {first}",
-            NETWORK_HINT,
-            complaints.splitlines()[-12:],
-        )
+        return explain(complaints, f"finding packages ({'; '.join(against)})")
     hint = "Enable the distribution's other components (Ubuntu: universe)"
     if installed is DISTRO and family is DISTRO:
         hint = (

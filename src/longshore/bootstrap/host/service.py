@@ -15,6 +15,8 @@ from longshore.bootstrap.host.system import run
 
 PATIENCE = 90.0
 """Seconds for an engine to answer; with many containers and live-restore it takes its time."""
+PATIENCE_REFUSED = 5.0
+"""Seconds when its start has failed already, and only a restart by its supervisor could help."""
 PIDFILES = ("/run/docker.pid", "/var/run/docker.pid")
 LOGS = ("/var/log/docker.log", "/var/log/upstart/docker.log")
 
@@ -24,6 +26,7 @@ class Service:
 
     def __init__(self) -> None:
         self.systemd = Path("/run/systemd/system").is_dir()
+        self._refused = False
 
     def enabled(self) -> bool:
         """Whether it starts with the host. Init scripts are enabled by their package."""
@@ -60,7 +63,7 @@ class Service:
 
     def await_answer(self) -> None:
         """Wait until the engine answers. Raises ``Refusal`` with the end of its log."""
-        if not until(lambda: bool(self.answers()), PATIENCE if not self._failed() else 3.0):
+        if not until(lambda: bool(self.answers()), PATIENCE_REFUSED if self._refused else PATIENCE):
             raise Refusal(
                 "engine_down",
                 "the engine doesn't come up",
@@ -117,9 +120,6 @@ class Service:
             return 0
         return int(run(["systemctl", "show", "-p", "MainPID", "--value", "docker.service"])[1])
 
-    def _failed(self) -> bool:
-        return self.systemd and run(["systemctl", "is-failed", "docker.service"])[0] == 0
-
     def _control(self, verb: str) -> None:
         if self.systemd:
             # After several quick failures systemd refuses to start it at all.
@@ -130,6 +130,7 @@ class Service:
         if code == 127:
             raise Refusal("engine_down", f"nothing on this host can {verb} the engine: {output.strip()}")
         # Any other failure shows by the engine not answering, and its log says more than systemctl.
+        self._refused = code != 0
 
 
 def info() -> dict[str, Any]:

@@ -39,6 +39,8 @@ def task(**settings: Any) -> Callable[[Body], Any]:
     def decorate(body: Body) -> Any:
         @functools.wraps(body)
         def run(context: Any, *args: Any, **kwargs: Any) -> Any:
+            if any(value in ("--help", "-h") for value in kwargs.values()):
+                return show_help(name)
             try:
                 return body(context, *args, **kwargs)
             except LongshoreError as error:
@@ -49,6 +51,7 @@ def task(**settings: Any) -> Callable[[Body], Any]:
             except KeyboardInterrupt:
                 raise Exit("stopped by Ctrl-C.", code=130) from None
 
+        name = settings.get("name") or body.__name__.replace("_", "-")
         code = body.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         shared = {name: text for name, text in OPTIONS.items() if name in names}
@@ -66,6 +69,18 @@ def show(error: LongshoreError, *, as_json: bool = False) -> None:
     output = make_output(as_json=as_json)
     output.error(error)
     output.close()
+
+
+def show_help(name: str) -> None:
+    """Print a task's help, as ``invoke --help NAME`` does.
+
+    In ``invoke NAME --help`` Invoke takes the word for the first positional argument that is missing.
+    """
+    from invoke.program import Program
+
+    from longshore.tasks import ns
+
+    Program(namespace=ns).run(["invoke", "--help", name], exit=False)
 
 
 def done(code: int) -> None:

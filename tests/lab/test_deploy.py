@@ -232,9 +232,8 @@ def test_an_old_compose_is_refused_with_the_version_that_is_needed(project: Proj
 
 
 def test_a_full_disk_is_said_before_anything_runs(project: Project) -> None:
-    project.lab.ssh(
-        "h1", ["sh", "-c", "mkdir -p /var/lib/longshore && mount -t tmpfs -o size=8m,mode=700 t /var/lib/longshore"]
-    )
+    small = "mkdir -p /var/lib/longshore && mount -t tmpfs -o size=8m,mode=700 t /var/lib/longshore"
+    project.lab.ssh("h1", ["sh", "-c", small])
     try:
         done = project.deploy()
     finally:

@@ -14,6 +14,7 @@ from longshore.errors import AgentError, ConnectionLostError
 from longshore.inventory.model import Migrate, SmokeCheck
 from longshore.remote.fake import FakeFleet, FakeSession
 from longshore.render.bundle import Bundle, BundleFile, ServiceFacts
+from longshore.roles import Hook, HookName, Role
 from longshore.rollout import Facts, Move, Report, Rollout
 from longshore.rollout.moves import Story
 
@@ -212,3 +213,61 @@ def test_the_report_is_json_with_every_host() -> None:
     assert value["ok"] is False
     assert value["hosts"]["h2"]["state"] == "failed"
     assert "api has stopped" in value["hosts"]["h2"]["error"]
+
+
+def _with_role(story: Story, **role: object) -> Story:
+    known = Role("shop", "A role of the test's.", **role)  # type: ignore[arg-type]
+    return replace(story, moves=tuple(replace(move, roles=(known,)) for move in story.moves))
+
+
+def test_hooks_run_at_their_steps_and_are_told_what_happens() -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def hook(name: str) -> Hook:
+        return lambda facts: told.append((name, facts["host"], facts["release"]))
+
+    fleet = FakeFleet("h1")
+    names: tuple[HookName, ...] = (
+        "before_stage",
+        "before_switch",
+        "after_switch",
+        "after_commit",
+        "on_failure",
+    )
+    report, _ = _run(fleet, _with_role(_story(fleet, "1"), hooks={name: hook(name) for name in names}))
+    assert report.ok
+    assert [name for name, _, _ in told] == list(names[:4])
+    assert {(host, release) for _, host, release in told} == {("h1", _bundle("h1", "1").id)}
+
+
+@pytest.mark.parametrize("name", ["before_stage", "before_switch", "after_switch"])
+def test_a_hook_that_fails_stops_the_rollout_and_nothing_new_runs(name: str) -> None:
+    fleet = _deployed("1")
+
+    def fail(facts: object) -> None:
+        raise RuntimeError("the load balancer said no")
+
+    report, _ = _run(fleet, _with_role(_story(fleet, "2"), hooks={name: fail}))
+    assert not report.ok
+    assert _running(fleet) == {_bundle("h1", "1").id}
+    assert "the load balancer said no" in str(report.hosts[0].error)
+
+
+def test_a_hook_after_the_commit_that_fails_takes_nothing_back() -> None:
+    fleet = _deployed("1")
+
+    def fail(facts: object) -> None:
+        raise RuntimeError("chat is down")
+
+    report, _ = _run(fleet, _with_role(_story(fleet, "2"), hooks={"after_commit": fail}))
+    assert report.ok
+    assert _running(fleet) == {_bundle("h1", "2").id}
+
+
+def test_a_roles_check_that_finds_something_takes_every_host_back() -> None:
+    fleet = _deployed("1")
+    story = _with_role(_story(fleet, "2"), checks={"pays": lambda facts: f"{facts['host']} takes no money"})
+    report, _ = _run(fleet, story)
+    assert not report.ok
+    assert "h1 takes no money" in str(report.problems[0])
+    assert _running(fleet) == {_bundle("h1", "1").id}

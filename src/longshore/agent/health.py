@@ -101,6 +101,8 @@ class Watch:
             if state == "exited" and self._inspect(one)["State"]["ExitCode"] != 0:
                 raise self._failed(one, "failed")
             return bool(state == "exited")
+        if facts.get("may_exit") and state == "exited" and self._inspect(one)["State"]["ExitCode"] == 0:
+            return True
         if state in ("exited", "dead"):
             raise self._failed(one, "has stopped")
         if health == "unhealthy":

@@ -91,7 +91,11 @@ class Switch:
         running = containers(self.engine, manifest["project"])
         record = {
             "at": time.time(),
-            "one_shots": [name for name, one in sorted(manifest["services"].items()) if one["one_shot"]],
+            "one_shots": [
+                name
+                for name, one in sorted(manifest["services"].items())
+                if one["one_shot"] or one["may_exit"]
+            ],
             "containers": [
                 {key: one[key] for key in ("service", "config_hash", "image_id")} for one in running
             ],

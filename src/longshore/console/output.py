@@ -18,6 +18,8 @@ from typing import Any, Protocol, TextIO
 from longshore.console.masks import Masks
 from longshore.errors import AgentError, LongshoreError, Problems
 
+_PULL_PAUSE = 5.0
+
 
 class Output(Protocol):
     """What tasks and rollouts say things to. Safe to call from several threads."""
@@ -127,11 +129,22 @@ class PlainOutput(_Base):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._width = 0
+        self._pulls: dict[str, float] = {}
 
     def say(self, text: str) -> None:
         self._line(text)
 
+    def _pull_is_due(self, host: str) -> bool:
+        """Progress in bytes is for those who watch; a log gets a line each five seconds."""
+        now = time.monotonic()
+        due = now - self._pulls.get(host, -_PULL_PAUSE) >= _PULL_PAUSE
+        if due:
+            self._pulls[host] = now
+        return due
+
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
+        if state == "pulling" and not self._pull_is_due(host):
+            return
         self._width = max(self._width, len(host))
         self._line(f"{host:<{self._width}}  {state}{'  ' + detail if detail else ''}")
 

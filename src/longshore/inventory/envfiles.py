@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_env_files(
         files.append(path)
         name = str(path.relative_to(root))
         found = _read(path, name, report, shared=shared)
-        if any(looks_secret(key, entry.value) for key, entry in found.items()) and _is_public(path):
+        if any(looks_secret(key, entry.value) for key, entry in found.items()) and _is_public(path, root):
             warnings.append(f"{name} holds secrets and every user of this machine can read it: chmod 600 it.")
         return found
 
@@ -98,5 +99,12 @@ def _read(
     return found
 
 
-def _is_public(path: Path) -> bool:
-    return bool(path.stat().st_mode & stat.S_IROTH)
+def _is_public(path: Path, root: Path) -> bool:
+    """Whether every user of this machine can read it, and it isn't in git, where everybody can anyway."""
+    if not path.stat().st_mode & stat.S_IROTH:
+        return False
+    command = ["git", "-C", str(root), "ls-files", "--error-unmatch", "--", str(path)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode != 0
+    except (OSError, subprocess.TimeoutExpired):
+        return True

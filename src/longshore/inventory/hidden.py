@@ -1,8 +1,14 @@
-"""Which values are secrets, told by their name or by credentials in a URL."""
+"""Which values are secrets, told by their name or by credentials in a URL, and which texts give one away."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from longshore.inventory.model import Environment
 
 _NAME = re.compile(
     r"(^|[_.-])(PASS(WORD|WD|PHRASE)?|PWD|SECRETS?|TOKENS?|CREDENTIALS?|DSN|SALT|PRIVATE|AUTH|"
@@ -19,3 +25,39 @@ def looks_secret(name: str, value: str = "") -> bool:
     Names like ``DB_PASSWORD``, ``API_KEY``, ``SENTRY_DSN``; values like ``postgres://app:pw@db/app``.
     """
     return bool(_NAME.search(name)) or bool(value and _URL_WITH_PASSWORD.search(value))
+
+
+_PLAIN = re.compile(
+    r"[\d.,:+-]*"  # numbers, versions, times
+    r"|[a-z]{1,11}|[A-Z]{1,11}|[A-Z][a-z]{1,10}"  # a word
+    r"|(https?://)?[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/[a-z0-9._/-]*)?"  # a host, or a URL without a password
+    r"|/[A-Za-z0-9._/-]*",  # a path
+)
+
+
+def masked_values(environment: Environment) -> frozenset[str]:
+    """The values to mask in whatever is shown: every secret, but those that no mask could hide.
+
+    A value of an env file is masked unless it is plainly none (a number, a word, a host, a path); one that is
+    also a name of the inventory (``POSTGRES_USER=shop`` for the app ``shop``) is public already, and masking
+    it would blank out the text.
+    """
+    names = {environment.name, *environment.hosts, *environment.groups, *environment.apps}
+    names |= {name for target in environment.targets.values() for name in target.app.services}
+    found = set()
+    for target in environment.targets.values():
+        for key, entry in target.env.items():
+            if entry.secret:
+                found |= set(_telling(key, entry.value))
+    found |= {registry.password for registry in environment.registries.values() if registry.password}
+    return frozenset(found - names)
+
+
+def _telling(key: str, value: str) -> Iterator[str]:
+    """The value, and the password alone where it is a URL with one."""
+    if looks_secret(key, value) or not _PLAIN.fullmatch(value):
+        yield value
+    credentials = re.match(r"[a-z][a-z0-9+.-]*://[^/\s@:]*:([^/\s@]+)@", value, re.IGNORECASE)
+    if credentials:
+        yield credentials.group(1)
+        yield unquote(credentials.group(1))

@@ -175,6 +175,11 @@ class Levels:
             self._merged[key] = merged
         return self._merged[key]
 
+    def roles_of(self, context: Context) -> tuple[Role, ...]:
+        """The roles of a settled host, in the order in which the inventory names them."""
+        found = ((name, self._roles.get(name)) for name in self._role_names(context))
+        return tuple(role for _, role in found if role is not None)
+
     def _role_names(self, context: Context) -> tuple[str, ...]:
         section = context.settings.get("roles") if isinstance(context.settings, MappingNode) else None
         if section is None or is_null(section):

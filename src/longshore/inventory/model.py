@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longshore.errors import Where
+from longshore.roles import Role
 
 Level = Literal["role", "all", "group", "host", "command line"]
 """The five levels of precedence, weakest first."""
@@ -234,6 +235,8 @@ class Target:
     placed: Mapping[str, tuple[str, ...]]
     """For services with a ``hosts`` pattern: the names of the hosts that run it."""
     state_dir: str
+    roles: tuple[Role, ...] = ()
+    """The host's roles, in the order in which the inventory names them."""
 
 
 @dataclass(frozen=True)

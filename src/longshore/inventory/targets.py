@@ -65,6 +65,7 @@ class TargetBuilder:
                     vars=TemplateVariables(context, {"app": name}),
                     placed=placed,
                     state_dir=self._state_dir(context),
+                    roles=self.levels.roles_of(context),
                 )
         return targets
 

@@ -5,7 +5,9 @@ For the demo and the tests: what they deploy has to come from somewhere, and no 
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,11 +45,14 @@ def build(lab: Lab, folder: Path, image: str, *, host: str = "h1", platform: str
 
 def context(folder: Path) -> bytes:
     """The build's context as a tar, without what ``.dockerignore`` names."""
-    from docker.utils.build import tar
+    from docker.utils.build import exclude_paths
 
     ignore = folder / ".dockerignore"
-    patterns = ignore.read_text().splitlines() if ignore.is_file() else []
-    patterns = [line.strip() for line in patterns if line.strip() and not line.lstrip().startswith("#")]
-    with tar(str(folder), exclude=patterns, dockerfile=("Dockerfile", None)) as packed:
-        packed.seek(0)
-        return bytes(packed.read())
+    lines = [line.strip() for line in ignore.read_text().splitlines()] if ignore.is_file() else []
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    buffer = io.BytesIO()
+    # Docker takes a stream that begins with a header of PAX for a Dockerfile.
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in sorted(exclude_paths(str(folder), patterns, dockerfile="Dockerfile")):
+            archive.add(folder / name, arcname=name, recursive=False)
+    return buffer.getvalue()

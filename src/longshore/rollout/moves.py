@@ -9,6 +9,7 @@ from typing import Any, Literal
 from longshore.errors import LongshoreError
 from longshore.inventory.model import Migrate, SmokeCheck
 from longshore.render.bundle import Bundle
+from longshore.roles import Role
 
 State = Literal["deployed", "nothing to do", "failed", "taken back", "unchanged"]
 
@@ -27,6 +28,9 @@ class Move:
     staged: bool = False
     """The host has the bundle already: only images may be missing."""
     smoke: tuple[SmokeCheck, ...] = ()
+    roles: tuple[Role, ...] = ()
+    """Whose hooks and checks are run."""
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Story:
     app: str
     moves: tuple[Move, ...]
     facts: Facts
+    environment: str = ""
     migrate: Migrate | None = None
     first: frozenset[str] = frozenset()
     """Hosts that switch before the migration, because it needs what runs there."""

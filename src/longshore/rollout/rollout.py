@@ -15,6 +15,8 @@ from longshore.console import Output, bytes_text
 from longshore.errors import DeployError, HostError, LongshoreError
 from longshore.remote.session import Event, Session
 from longshore.render.pack import pack
+from longshore.roles import HookName
+from longshore.rollout.hooks import run_hooks, run_role_checks
 from longshore.rollout.moves import HostReport, Move, Report, State, Story
 from longshore.rollout.pulse import Pulse
 from longshore.verify import run_checks
@@ -56,6 +58,7 @@ class Rollout:
             self._everywhere(rest, self._switch, before=self.begun)
             self._smoke()
             self._everywhere(moves, self._commit, note=self.committed)
+            self._tell_hooks("after_commit", self.committed)
         except _StoppedError:
             self._take_back()
         except KeyboardInterrupt:
@@ -78,6 +81,7 @@ class Rollout:
     def _stage(self, move: Move, session: Session) -> None:
         if move.bundle is None:
             return
+        run_hooks("before_stage", move, self.story)
         self.output.step(move.host, "staging", move.release)
         session.call(
             wire.STAGE,
@@ -87,10 +91,12 @@ class Rollout:
         )
 
     def _switch(self, move: Move, session: Session) -> None:
+        run_hooks("before_switch", move, self.story)
         self.output.step(move.host, "switching", move.release)
         session.call(wire.SWITCH, self._args(move), on_event=self._teller(move))
         self.output.step(move.host, "verifying", move.release)
         session.call(wire.VERIFY, self._args(move), on_event=self._teller(move))
+        run_hooks("after_switch", move, self.story)
         self.output.step(move.host, "healthy", move.release)
 
     def _commit(self, move: Move, session: Session) -> None:
@@ -122,19 +128,28 @@ class Rollout:
 
     def _smoke(self) -> None:
         checks = [check for move in self.story.moves for check in move.smoke]
-        if not checks:
-            return
-        self.output.say(f"smoke tests: {len(checks)}")
         for result in run_checks(checks):
             if result.ok:
-                self.output.say(f"  ok      {result.name}  {result.seconds * 1000:.0f} ms")
+                self.output.say(f"smoke test {result.name}: ok in {result.seconds * 1000:.0f} ms")
             else:
                 self.problems.append(DeployError(f"the smoke test {result.name!r} failed: {result.why}."))
+        for move in self.story.moves:
+            self.problems += run_role_checks(move, self.story)
         if self.problems:
             raise _StoppedError
 
+    def _tell_hooks(self, name: HookName, hosts: set[str]) -> None:
+        """Hooks after the fact: one that fails is told, and changes nothing."""
+        for move in self.story.moves:
+            if move.host in hosts:
+                try:
+                    run_hooks(name, move, self.story)
+                except DeployError as error:
+                    self.output.say(f"warning: {error}")
+
     def _take_back(self) -> None:
         """Every host that was begun and not committed goes back to what it ran."""
+        self._tell_hooks("on_failure", {move.host for move in self.story.moves})
         moves = [
             move for move in self.story.moves if move.host in self.begun and move.host not in self.committed
         ]
@@ -148,6 +163,7 @@ class Rollout:
                     hint="Its agent, or the next run, tries again; `invoke status` shows what runs.",
                 )
             )
+        self._tell_hooks("on_rollback", self.taken_back)
 
     def _unlock(self) -> None:
         moves = [move for move in self.story.moves if move.host in self.locked]

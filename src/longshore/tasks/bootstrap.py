@@ -33,16 +33,15 @@ def bootstrap(
     from longshore.bootstrap import EngineSettings, bootstrap_host, wish
     from longshore.console import Masks, make_output
     from longshore.errors import LongshoreError, Problems
-    from longshore.inventory import find_root, load
+    from longshore.inventory import find_root, load, masked_values
     from longshore.remote import Links
     from longshore.remote.fleet import each
-    from longshore.tasks.fleet import secret_values
 
     output = make_output(as_json=json)
     try:
         # Not by `open_fleet`: a host is prepared before any app is meant for it.
         environment = load(find_root(Path.cwd()), env)
-        output.masks = Masks(secret_values(environment))
+        output.masks = Masks(masked_values(environment))
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         hosts = _hosts(environment, limit)

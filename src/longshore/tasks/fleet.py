@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from longshore.console import Masks, Output, make_output
 from longshore.errors import LongshoreError, Problems
-from longshore.inventory import find_root, load, select
+from longshore.inventory import find_root, load, masked_values, select
 from longshore.inventory.model import Environment, Target
 from longshore.remote import Links
 from longshore.remote.fleet import each
@@ -83,7 +83,7 @@ def open_fleet(
     output = make_output(as_json=json)
     try:
         environment = load(root, env, overrides=tuple(overrides))
-        output.masks = Masks(secret_values(environment))
+        output.masks = Masks(masked_values(environment))
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         chosen = dict(select(environment, limit or None, app or None))
@@ -97,14 +97,6 @@ def open_fleet(
         raise Exit(code=1) from None
     finally:
         output.close()
-
-
-def secret_values(environment: Environment) -> set[str]:
-    """Every value of the environment that must not be shown."""
-    env = (value for target in environment.targets.values() for value in target.env.values())
-    values = {value.value for value in env if value.secret}
-    values |= {registry.password for registry in environment.registries.values() if registry.password}
-    return values
 
 
 def make_facts(root: Path, *, why: str = "") -> Facts:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.tasks import task
+
+from longshore.tasks.command import task
 
 if TYPE_CHECKING:
     from longshore.lab import Lab
@@ -24,7 +25,6 @@ def _lab(name: str) -> Lab:
 
 
 @task(
-    auto_shortflags=False,
     iterable=["arch", "bare"],
     help={
         **NAME,
@@ -55,11 +55,11 @@ def up(
     lab.up(hosts, arch=kinds, bare=bare or [])
     lab.registry_up()
     if images:
-        lab.stand_in()
+        lab.stand_in(platforms=sorted({"amd64", *(host.arch for host in lab.status())}))
     _show(lab)
 
 
-@task(auto_shortflags=False, help=NAME)
+@task(help=NAME)
 def status(c: Context, name: str = "default") -> None:
     """Show the practice hosts, and how to reach them."""
     _show(_lab(name))
@@ -79,7 +79,6 @@ def _show(lab: Lab) -> None:
 
 
 @task(
-    auto_shortflags=False,
     positional=["host"],
     help={**NAME, "host": "Which host.", "run": "A command for it."},
 )
@@ -89,40 +88,60 @@ def ssh(c: Context, host: str, run: str = "", name: str = "default") -> None:
     os.execvp(command[0], command)  # noqa: S606 - the person's terminal becomes the host's
 
 
-@task(auto_shortflags=False, positional=["host"], help=HOST)
+@task(positional=["host"], help=HOST)
 def stop(c: Context, host: str, name: str = "default") -> None:
     """Take the power from a host; its disk stays."""
     _lab(name).stop(host)
 
 
-@task(auto_shortflags=False, positional=["host"], help=HOST)
+@task(positional=["host"], help=HOST)
 def start(c: Context, host: str, name: str = "default") -> None:
     """Switch a host on again."""
     _lab(name).start(host)
 
 
-@task(auto_shortflags=False, positional=["host"], help=HOST)
+@task(positional=["host"], help=HOST)
 def cut(c: Context, host: str, name: str = "default") -> None:
     """Cut a host off the network, silently."""
     _lab(name).cut(host)
 
 
-@task(auto_shortflags=False, positional=["host"], help=HOST)
+@task(positional=["host"], help=HOST)
 def heal(c: Context, host: str, name: str = "default") -> None:
     """Connect a host that was cut off."""
     _lab(name).heal(host)
 
 
-@task(auto_shortflags=False, help=NAME)
+@task(help=NAME)
 def inventory(c: Context, name: str = "default") -> None:
     """Print an Ansible inventory of the practice hosts."""
     print(_lab(name).inventory(), end="")
 
 
-@task(auto_shortflags=False, help={**NAME, "purge": "Also remove the cached roots and images, of all labs."})
+@task(
+    help={
+        **NAME,
+        "folder": "The application's folder, with its Dockerfile.",
+        "image": "NAME:TAG in the practice registry.",
+        "host": "On which host (default: h1).",
+        "platform": "linux/arm64: for another architecture than the host's (under QEMU).",
+    }
+)
+def build(
+    c: Context, folder: str, image: str, host: str = "h1", platform: str = "", name: str = "default"
+) -> None:
+    """Build an application's image on a practice host, into the practice registry."""
+    from pathlib import Path
+
+    from longshore.lab.building import build as build_image
+
+    print(build_image(_lab(name), Path(folder), image, host=host, platform=platform))
+
+
+@task(help={**NAME, "purge": "Also remove the cached roots and images, of all labs."})
 def down(c: Context, purge: bool = False, name: str = "default") -> None:
     """Remove the practice hosts and everything they did to this machine."""
     _lab(name).down(purge=purge)
 
 
-ns = Collection("lab", up, status, ssh, stop, start, cut, heal, inventory, down)
+ns = Collection("lab", up, status, ssh, stop, start, cut, heal, inventory, build, down)

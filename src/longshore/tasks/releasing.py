@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from longshore.agent import wire
@@ -37,6 +38,7 @@ def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
         app=app,
         moves=moves,
         facts=fleet.facts,
+        environment=fleet.environment.name,
         migrate=migrate,
         first=hosts_before_migration(migrate, {host.host: host.bundle for host in plan.todo}),
         auth=_auth(fleet),
@@ -68,12 +70,19 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
         else:
             target = fleet.target(app, host)
             services = frozenset(one["service"] for one in state["containers"])
-            moves.append(Move(host, back, state["current"], services, smoke=target.app.smoke))
+            move = Move(host, back, state["current"], services, smoke=target.app.smoke)
+            moves.append(replace(move, roles=target.roles, url=target.app.url))
             fleet.output.say(f"{host}: {state['current']} → {back}")
     if problems:
         raise Problems(problems)
     if moves:
-        story = Story(app, tuple(moves), fleet.facts, parallel=fleet.environment.parallel)
+        story = Story(
+            app,
+            tuple(moves),
+            fleet.facts,
+            environment=fleet.environment.name,
+            parallel=fleet.environment.parallel,
+        )
         report = Rollout(story, _sessions(fleet, tuple(moves)), fleet.output).run()
     else:
         report = Report(app, (), 0.0)
@@ -168,6 +177,8 @@ def _move(plan: HostPlan, target: Target) -> Move:
         bundle=plan.bundle,
         staged=bool(plan.seen["staged"]),
         smoke=target.app.smoke,
+        roles=target.roles,
+        url=target.app.url,
     )
 
 

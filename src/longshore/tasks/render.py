@@ -36,14 +36,13 @@ def render(
     from pathlib import Path
 
     from longshore.console import Masks, make_output
-    from longshore.inventory import find_root, load, select
+    from longshore.inventory import find_root, load, masked_values, select
     from longshore.render.write import write_bundle
-    from longshore.tasks.fleet import secret_values
 
     environment = load(find_root(Path.cwd()), env, overrides=set or ())
     chosen = dict(select(environment, host or limit or None, app or None))
     output = make_output(as_json=json)
-    output.masks = Masks(secret_values(environment))
+    output.masks = Masks(masked_values(environment))
     try:
         for warning in environment.warnings:
             output.say(f"warning: {warning}")

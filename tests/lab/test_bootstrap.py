@@ -73,7 +73,8 @@ printf 'SHA256:\\n %s %s %s\\n' $(sha256sum $list | cut -d' ' -f1) $(stat -c %s 
 gpg --batch --quiet --clearsign -o InRelease Release
 gpg --batch --quiet --armor --export practice >$here/gpg
 gpg --batch --with-colons --fingerprint practice 2>/dev/null | awk -F: '/^fpr/ {print $10; exit}'
-(cd /srv/repository && setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 </dev/null &)
+cd /srv/repository
+setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 </dev/null &
 sleep 1
 """
 
@@ -327,7 +328,7 @@ def test_what_is_wrong_with_a_host_is_a_sentence(site: Site, prepare: str, code:
 
 def test_dockers_own_repository_is_trusted_by_its_key_only(site: Site) -> None:
     key = site.on(REPOSITORY).split()[-1]
-    where = {"source": "docker", "repository": "http://127.0.0.1:8000"}
+    where: dict[str, Any] = {"source": "docker", "repository": "http://127.0.0.1:8000"}
     error = site.refusal(**where)
     assert error.code == "key"
     assert key in error.message

@@ -150,7 +150,7 @@ def test_a_keys_fingerprint_is_that_of_its_first_packet(header: bytes) -> None:
     "text", [b"", b"<html>404</html>", _armored(b"\xb4\x05hello"), _armored(b"\x99\x01\x00\x04short")]
 )
 def test_what_is_no_key_has_no_fingerprint(text: bytes) -> None:
-    with pytest.raises(ValueError, match="PUBLIC KEY|packet"):
+    with pytest.raises(ValueError, match=r"PUBLIC KEY|packet"):
         key_fingerprint(text)
 
 

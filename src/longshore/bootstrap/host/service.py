@@ -126,7 +126,7 @@ class Service:
             run(["systemctl", "reset-failed", "docker.service"])
             code, output = run(["systemctl", verb, "docker.service"], timeout=180)
         else:
-            code, output = run(["service", "docker", verb], timeout=180)
+            code, output = run(["service", "docker", verb], timeout=60)
         if code == 127:
             raise Refusal("engine_down", f"nothing on this host can {verb} the engine: {output.strip()}")
         # Any other failure shows by the engine not answering, and its log says more than systemctl.

@@ -285,6 +285,8 @@ FINAL: Mapping[str, tuple[str, str]] = {
     "stopped": ("✓", "green"),
     "removed": ("✓", "green"),
     "cleaned": ("✓", "green"),
+    "bootstrapped": ("✓", "green"),
+    "would change": ("~", "yellow"),
     "taken back": ("↩", "yellow"),
     "failed": ("✗", "red"),
     "unchanged": ("·", "dim"),

@@ -193,7 +193,7 @@ class Lab:
         """
         line = self.ssh_argv(host, argv, user=user)
         done = run(
-            [*line[:1], "-o", "ConnectTimeout=5", *line[1:]], stdin=stdin, check=False, timeout=timeout
+            [*line[:1], "-o", "ConnectTimeout=20", *line[1:]], stdin=stdin, check=False, timeout=timeout
         )
         if check and done.returncode != 0:
             said = (done.stderr or done.stdout).strip()

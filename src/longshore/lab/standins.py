@@ -258,13 +258,16 @@ def _files(name: str) -> dict[str, bytes]:
 
 
 def _recipe(image: str) -> str:
-    """The hash of everything that an image is made of, but the packages' versions."""
+    """The hash of what an image is made of, but not the packages' versions.
+
+    This machine's pip settings aren't in it either: they differ from one shell to the next.
+    """
     what: tuple[object, ...]
     if image in BASES:
         what = (BASES[image], script("base.sh"), _files("base"))
     else:
         stand_in = STAND_INS[image]
-        what = (stand_in, _files(stand_in.folder), pip.settings())
+        what = (stand_in, _files(stand_in.folder))
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,11 @@ for name in $(docker volume ls -q); do docker volume rm -f "$name"; done
 for name in $(docker network ls -q --filter type=custom); do docker network rm "$name"; done
 rm -rf /var/lib/longshore /srv/*
 """
+
+
+def pytest_configure() -> None:
+    """A run that is told to end takes its practice hosts down, as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -169,3 +170,15 @@ def test_log_lines_stand_below_each_other_with_secrets_masked() -> None:
     output.log("h1", "api", "the word is hunter22")
     output.log("h10", "postgres", "ready")
     assert stream.getvalue() == "h1 api       | the word is ***\nh10 postgres | ready\n"
+
+
+def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        output = make_output(stream=stream)
+        output.say("first")
+        os.close(reader)
+        assert not output.deserted
+        output.say("second")
+        output.log("h1", "api", "third")
+        assert output.deserted

@@ -22,7 +22,7 @@ from longshore.rollout import Facts
 from longshore.tasks import ns
 from longshore.tasks.acting import locked
 from longshore.tasks.fleet import Fleet
-from longshore.tasks.services import choose, choose_one, drop_strangers
+from longshore.tasks.services import choose, choose_one, drop_strangers, smoke_checks
 from longshore.tasks.talk import _since, _tail
 from longshore.tasks.upkeep import junit_xml
 from longshore.tasks.words import after_dashes, command_words, duration
@@ -142,6 +142,21 @@ def test_no_task_takes_a_flag_of_invokes_own() -> None:
 def test_help_after_a_task_with_a_positional_argument_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     Program(namespace=ns).run(["invoke", "pip-list", "--help"], exit=False)
     assert "List the Python packages" in capsys.readouterr().out
+
+
+def test_checks_of_one_name_that_look_at_each_host_say_which(tmp_path: Path) -> None:
+    fleet = _fleet(tmp_path)
+    targets = dict(fleet.environment.targets)
+    for host in ("h1", "h2"):
+        target = targets[("shop", host)]
+        checks = (SmokeCheck("health", url=f"http://{host}/health"), SmokeCheck("front", url="http://shop/"))
+        targets[("shop", host)] = replace(target, app=replace(target.app, smoke=checks))
+    fleet.environment = replace(fleet.environment, targets=targets)
+    assert [check.name for check in smoke_checks(fleet, "shop")] == [
+        "health http://h1/health",
+        "front",
+        "health http://h2/health",
+    ]
 
 
 def test_junit_names_every_failure_masked_and_can_be_read() -> None:

@@ -25,6 +25,8 @@ class Output(Protocol):
     """What tasks and rollouts say things to. Safe to call from several threads."""
 
     masks: Masks
+    deserted: bool
+    """Nobody reads any more (``… | head``). What is said then goes nowhere, and nothing stops for it."""
 
     def say(self, text: str) -> None:
         """A sentence for a person. Programs don't get it."""
@@ -65,12 +67,21 @@ class _Base:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.masks = Masks()
+        self.deserted = False
         self._lock = threading.Lock()
 
     def _line(self, text: str) -> None:
+        self._raw(self.masks.text(text))
+
+    def _raw(self, text: str) -> None:
         with self._lock:
-            self.stream.write(self.masks.text(text) + "\n")
-            self.stream.flush()
+            try:
+                self.stream.write(text + "\n")
+                self.stream.flush()
+            except BrokenPipeError:
+                self.deserted = True
+                # Python's own last flush must not complain, either.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
     def close(self) -> None:
         """Nothing to put back."""
@@ -104,11 +115,6 @@ class JsonOutput(_Base):
     def _json(self, value: Mapping[str, Any]) -> None:
         # Masked before it is encoded: a quote in a secret would be written as \" and not be found.
         self._raw(json.dumps(self.masks.value(value), default=str))
-
-    def _raw(self, text: str) -> None:
-        with self._lock:
-            self.stream.write(text + "\n")
-            self.stream.flush()
 
 
 def error_json(error: LongshoreError) -> dict[str, Any]:

@@ -185,11 +185,12 @@ def _urls(fleet: Fleet) -> bool:
     from dataclasses import replace
 
     from longshore.console import seconds_text
+    from longshore.tasks.services import smoke_checks
     from longshore.verify import run_checks
 
     well = True
-    for app, hosts in fleet.chosen.items():
-        checks = [replace(check, retries=0) for host in hosts for check in fleet.target(app, host).app.smoke]
+    for app in fleet.chosen:
+        checks = [replace(check, retries=0) for check in smoke_checks(fleet, app)]
         results = run_checks(checks)
         rows = [
             (result.name, "ok" if result.ok else "NOT OK", seconds_text(result.seconds), result.why)

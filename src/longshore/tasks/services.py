@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longshore.agent import wire
 from longshore.errors import AgentError, HostError, LongshoreError
+from longshore.inventory.model import SmokeCheck
 from longshore.remote import Link
 from longshore.tasks.fleet import Fleet
 
@@ -113,6 +115,18 @@ def drop_strangers(
     if not service or last:
         return dict(errors)
     return {host: error for host, error in errors.items() if code_of(error) != wire.NO_SERVICE}
+
+
+def smoke_checks(fleet: Fleet, app: str) -> list[SmokeCheck]:
+    """The smoke checks of an app on its chosen hosts, each once. Those of one name that look at different
+    places (one for each host) have the place in their names."""
+    targets = (fleet.target(app, host).app for host in fleet.chosen[app])
+    checks = list({repr(check): check for one in targets for check in one.smoke}.values())
+    names = Counter(check.name for check in checks)
+    return [
+        replace(check, name=f"{check.name} {check.url or check.tcp}") if names[check.name] > 1 else check
+        for check in checks
+    ]
 
 
 def code_of(error: LongshoreError) -> str:

@@ -56,9 +56,6 @@ def logs(
             if not (follow or f):
                 raise
             failed = False
-        except BrokenPipeError:
-            _stop_writing()  # `invoke logs | head`
-            failed = False
     done(1 if failed else 0)
 
 
@@ -87,7 +84,7 @@ def _logs(fleet: Fleet, service: str, *, follow: bool, since: float | None, tail
     before = list(reading.merge(seen))
     for line in before:
         fleet.output.log(line.host, line.service, line.text, container=line.container, at=line.at)
-    if follow and jobs:
+    if follow and jobs and not fleet.output.deserted:
         failed += _follow(fleet, reading.Follower(jobs, before))
     return bool(failed)
 
@@ -110,6 +107,8 @@ def _follow(fleet: Fleet, follower: Follower) -> list[LongshoreError]:
                 fleet.output.error(item)
             else:
                 fleet.output.log(item.host, item.service, item.text, container=item.container, at=item.at)
+            if fleet.output.deserted:
+                break
     finally:
         follower.stop()
     return failed
@@ -143,14 +142,6 @@ def _tail(text: str, has_since: bool) -> int | None:
     if text and not text.isdigit():
         raise LongshoreError(f"{text!r} is not a number of lines", where="--tail", hint="Or write all.")
     return int(text or _TAIL)
-
-
-def _stop_writing() -> None:
-    """The reader has gone: Python's own last flush must not complain about that."""
-    import os
-    import sys
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @task(
@@ -199,6 +190,8 @@ def _execute(
     apart: bool,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, LongshoreError]]:
     """Run the command on each host. ``apart``: lines with the host's name, not the bare output."""
+    from functools import partial
+
     from longshore.console.passthrough import Passthrough
     from longshore.daily.execute import execute
     from longshore.daily.logs import Lines
@@ -208,15 +201,19 @@ def _execute(
 
     def on(host: str) -> dict[str, Any]:
         where = place(fleet, app, host, service)
-        lines = Lines(lambda text: fleet.output.log(host, service, text))
+        lines = {
+            is_error: Lines(partial(fleet.output.log, host, service, stream=stream))
+            for is_error, stream in ((False, "stdout"), (True, "stderr"))
+        }
         code = execute(
             where.link,
             where.container,
             command,
             user=user,
-            on_output=(lambda data, _: lines.write(data)) if apart else bare.write,
+            on_output=(lambda data, is_error: lines[is_error].write(data)) if apart else bare.write,
         )
-        lines.close()
+        for one in lines.values():
+            one.close()
         return {"container": where.container, "code": code}
 
     try:

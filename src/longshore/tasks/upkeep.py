@@ -38,15 +38,13 @@ def smoke(
     from longshore.console import seconds_text
     from longshore.errors import LongshoreError
     from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.services import smoke_checks
     from longshore.tasks.words import duration
     from longshore.verify import run_checks
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
         longest = duration(deadline, "--deadline") if deadline else None
-        checks = {
-            name: [check for host in hosts for check in fleet.target(name, host).app.smoke]
-            for name, hosts in fleet.chosen.items()
-        }
+        checks = {name: smoke_checks(fleet, name) for name in fleet.chosen}
         if not any(checks.values()):
             raise LongshoreError(
                 f"{' and '.join(checks)} has no smoke checks in the inventory",

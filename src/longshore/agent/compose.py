@@ -21,6 +21,30 @@ def clean_environment() -> Dict[str, str]:
     return kept
 
 
+def program() -> List[str]:
+    """How Compose is called: its own program, or the ``docker`` command where that isn't found.
+
+    The command starts it three times: to learn what it is, once more for that, and to do the work.
+    The folders, and what comes before them, are those of docker/cli (cli-plugins/manager).
+    """
+    environment = clean_environment()
+    settings = os.path.join(environment["HOME"], ".docker")
+    try:
+        with open(os.path.join(settings, "config.json"), encoding="utf-8") as file:
+            elsewhere = "cliPluginsExtraDirs" in file.read()
+    except OSError:
+        elsewhere = False
+    folders = [os.path.join(settings, "cli-plugins")]
+    folders += [
+        f"/usr/{place}/docker/cli-plugins" for place in ("local/lib", "local/libexec", "lib", "libexec")
+    ]
+    for folder in folders:
+        path = os.path.join(folder, "docker-compose")
+        if os.access(path, os.X_OK) and not elsewhere:
+            return [path]
+    return ["docker", "compose"]
+
+
 def version() -> Tuple[int, ...]:
     """The plugin's version. It costs a process: asked when staging, not for each look at a host.
 
@@ -28,7 +52,7 @@ def version() -> Tuple[int, ...]:
     """
     try:
         done = subprocess.run(
-            ["docker", "compose", "version", "--short"],
+            [*program(), "version", "--short"],
             capture_output=True,
             text=True,
             env=clean_environment(),
@@ -66,7 +90,7 @@ class Compose:
         self.project: str = manifest["project"]
         self.directory = directory
         self.base: List[str] = [
-            "docker", "compose", "--ansi", "never",
+            *program(), "--ansi", "never",
             "--project-name", self.project, "--project-directory", directory,
         ]  # fmt: skip
         env_file = os.path.join(directory, ".env")

@@ -3,17 +3,14 @@
 Source of the calls: the Docker Engine API reference, v1.41 (Docker 20.10) and later.
 """
 
-import base64
-import http.client
 import json
 import os
-import socket
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
-from urllib.parse import quote, urlencode
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
+from longshore.agent.unixhttp import Answer, Connection, HttpError, quoted
 
 SOCKET = "/var/run/docker.sock"
 PROJECT = "com.docker.compose.project"
@@ -29,17 +26,6 @@ class EngineError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def socket_path() -> str:
@@ -62,13 +48,19 @@ def _refuse(error: OSError, path: str) -> Refusal:
     )
 
 
+def _no_answer(error: Exception) -> Refusal:
+    return Refusal(
+        wire.NO_ENGINE, f"the Docker engine did not answer ({error})", "Look at `journalctl -u docker`."
+    )
+
+
 class Engine:
     """One kept-alive connection to the engine. Not thread-safe."""
 
     def __init__(self, path: Optional[str] = None, timeout: float = 60.0) -> None:
         self.path = path or socket_path()
         self.timeout = timeout
-        self._kept: Optional[_Connection] = None
+        self._kept: Optional[Connection] = None
 
     def request(
         self,
@@ -82,13 +74,18 @@ class Engine:
 
         Raises ``EngineError`` for an error status, ``Refusal`` when no engine answers.
         """
-        response = self._send(self._connection(), method, path, query, body, headers)
-        data = response.read()
+        connection = self._connection()
+        response = self._send(connection, method, path, query, body, headers)
+        try:
+            data = response.read()
+        except (OSError, HttpError) as error:
+            connection.close()
+            raise _no_answer(error) from error
         if response.status >= 400:
             raise EngineError(response.status, _message(data, response.reason))
         if not data:
             return None
-        if "json" in response.headers.get("Content-Type", ""):
+        if "json" in response.headers.get("content-type", ""):
             return json.loads(data)
         return data
 
@@ -96,55 +93,54 @@ class Engine:
         self, method: str, path: str, query: Dict[str, str], headers: Optional[Dict[str, str]] = None
     ) -> Iterator[Dict[str, Any]]:
         """Call the API and give the JSON values of the answer as they come, on a connection of its own."""
-        connection = _Connection(self.path, timeout=300.0)
+        connection = Connection(self.path, timeout=300.0)
         try:
             response = self._send(connection, method, path, query, None, headers)
             if response.status >= 400:
                 raise EngineError(response.status, _message(response.read(), response.reason))
-            for line in response:
+            for line in response.lines():
                 if line.strip():
                     yield json.loads(line)
+        except (OSError, HttpError) as error:
+            raise _no_answer(error) from error
         finally:
             connection.close()
 
-    def _connection(self) -> _Connection:
+    def _connection(self) -> Connection:
         if self._kept is None:
-            self._kept = _Connection(self.path, self.timeout)
+            self._kept = Connection(self.path, self.timeout)
         return self._kept
 
     def _send(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         path: str,
         query: Optional[Dict[str, str]],
         body: Any,
         headers: Optional[Dict[str, str]],
-    ) -> http.client.HTTPResponse:
-        target = path + ("?" + urlencode(query) if query else "")
-        data = None if body is None else json.dumps(body)
-        sent = {"Host": "localhost", **(headers or {})}
+    ) -> Answer:
+        target = path
+        if query:
+            target += "?" + "&".join(f"{name}={quoted(value)}" for name, value in query.items())
+        data = None if body is None else json.dumps(body).encode()
+        sent = dict(headers or {})
         if data is not None:
             sent["Content-Type"] = "application/json"
         # The engine may have closed a connection that was idle, or been restarted: try once afresh.
         for attempt in (1, 2):
             try:
-                connection.request(method, target, body=data, headers=sent)
-                return connection.getresponse()
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+                return connection.ask(method, target, sent, data)
+            except (BrokenPipeError, ConnectionResetError) as error:
                 connection.close()
                 if attempt == 2 or method != "GET":
                     raise _refuse(error, self.path) from error
             except (FileNotFoundError, ConnectionRefusedError, PermissionError) as error:
                 connection.close()
                 raise _refuse(error, self.path) from error
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, HttpError) as error:
                 connection.close()
-                raise Refusal(
-                    wire.NO_ENGINE,
-                    f"the Docker engine did not answer ({error})",
-                    "Look at `journalctl -u docker`.",
-                ) from error
+                raise _no_answer(error) from error
         raise AssertionError("unreachable")
 
     # What is asked of it, by name.
@@ -168,11 +164,11 @@ class Engine:
 
     def container(self, ident: str) -> Optional[Dict[str, Any]]:
         """One container in full, or ``None`` when there is none of that id or name."""
-        return self._or_none(f"/containers/{quote(ident, safe='')}/json")
+        return self._or_none(f"/containers/{quoted(ident)}/json")
 
     def image(self, ref: str) -> Optional[Dict[str, Any]]:
         """A local image by reference, digest or id, or ``None``."""
-        return self._or_none(f"/images/{quote(ref, safe='/:@')}/json")
+        return self._or_none(f"/images/{quoted(ref, safe='/:@')}/json")
 
     def _or_none(self, path: str) -> Optional[Dict[str, Any]]:
         try:
@@ -226,6 +222,8 @@ class Engine:
             query["platform"] = platform
         headers = {}
         if auth:
+            import base64
+
             headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
         for line in self.stream("POST", "/images/create", query, headers):
             if "error" in line:

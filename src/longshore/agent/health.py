@@ -12,7 +12,7 @@ from longshore.agent.engine import CONFIG_HASH, ONE_OFF, SERVICE, Engine
 from longshore.agent.fail import Refusal
 
 Emit = Callable[..., None]
-_POLL_FIRST, _POLL_LAST = 0.1, 0.5
+_POLL_FIRST, _POLL_LAST = 0.1, 0.25
 _LOG_LINES = 30
 
 
@@ -84,7 +84,7 @@ class Watch:
             if time.monotonic() > until:
                 raise self._late(waiting, found)
             time.sleep(pause)
-            pause = min(pause * 1.3, _POLL_LAST)
+            pause = min(pause * 1.2, _POLL_LAST)
 
     def _good(self, name: str, facts: Dict[str, Any], found: List[Dict[str, Any]]) -> bool:
         mine = [one for one in found if one["service"] == name]

@@ -3,40 +3,27 @@
 import io
 import json
 import os
-import platform
 import queue
 import signal
 import sys
 import threading
 import time
-import traceback
-from typing import IO, Any, Dict, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from longshore.agent import cleanup, control, preflight, wire
-from longshore.agent.daily import Daily
+from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
 from longshore.agent.inspect import inspect
 from longshore.agent.lock import Lock
-from longshore.agent.stage import stage
 from longshore.agent.store import AppStore
-from longshore.agent.switch import Switch
 
-_DAILY = {
-    wire.PS: Daily.ps,
-    wire.STATS: Daily.stats,
-    wire.IMAGES: Daily.images,
-    wire.HEALTH: Daily.health,
-    wire.VOLUMES: Daily.volumes,
-    wire.HISTORY: Daily.history,
-    wire.LIMITS: Daily.limits,
-    wire.RESTART: control.restart,
-    wire.STOP: control.stop,
-    wire.START: control.start,
-    wire.DOWN: control.down,
-    wire.RUN: control.run,
-    wire.CLEANUP: cleanup.cleanup,
-}
+if TYPE_CHECKING:
+    from longshore.agent.switch import Switch
+
+# Looking at a host is what is asked most, and needs only the above. The rest is imported when it is asked
+# for: it is more than half of the agent's start.
+
+_STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP,
@@ -71,7 +58,7 @@ class Agent:
     def talk(self) -> int:
         """Answer requests until the controller hangs up; then undo what it left unfinished."""
         self.say({"type": "hello", "protocol": wire.PROTOCOL, "agent": self.version,
-                  "python": platform.python_version()})  # fmt: skip
+                  "python": ".".join(map(str, sys.version_info[:3]))})  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
         while not self._lease_is_over():
             try:
@@ -128,6 +115,8 @@ class Agent:
         except OSError as error:
             self._say_error(from_os_error(error))
         except Exception as error:
+            import traceback
+
             detail = {"traceback": traceback.format_exc()}
             self._say_error(
                 Refusal(wire.INTERNAL, f"the agent failed: {error!r}", "Please report it.", detail)
@@ -153,8 +142,7 @@ class Agent:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
         store = AppStore(self.state_dir, args["app"])
         if op == wire.INSPECT:
-            value = inspect(self.engine, store, args["project"], args.get("release"))
-            return {**value, "facts": preflight.facts(self.engine, self.state_dir)}
+            return inspect(self.engine, store, args["project"], args.get("release"))
         if op == wire.LOCK:
             return self.lock(store, args)
         if op == wire.UNLOCK:
@@ -164,13 +152,44 @@ class Agent:
         if op in _NEEDS_LOCK and store.app not in self.locks and not only_looks:
             raise Refusal(wire.LOCK_LOST, f"this run does not have the lock of {store.app}")
         if op == wire.STAGE:
+            from longshore.agent.stage import stage
+
             tar = io.BytesIO(payload) if payload else None
             return stage(self.engine, store, args, tar, self.emit)
-        if op in _DAILY:
-            return _DAILY[op](Daily(self.engine, store, self.emit, self.gone), args)
-        return self._step(op, Switch(self.engine, store, self.emit, self.run), args)
+        if op in _STEPS:
+            return self._step(op, self._switch(store), args)
+        return self._daily(op, store, args)
 
-    def _step(self, op: str, switch: Switch, args: Dict[str, Any]) -> Any:
+    def _switch(self, store: AppStore) -> "Switch":
+        # Taking the lock comes through here: whoever holds it has all in memory that going back needs.
+        from longshore.agent.switch import Switch
+
+        return Switch(self.engine, store, self.emit, self.run)
+
+    def _daily(self, op: str, store: AppStore, args: Dict[str, Any]) -> Any:
+        from longshore.agent import cleanup, control
+        from longshore.agent.daily import Daily
+
+        known: Dict[str, Callable[[Daily, Dict[str, Any]], Any]] = {
+            wire.PS: Daily.ps,
+            wire.STATS: Daily.stats,
+            wire.IMAGES: Daily.images,
+            wire.HEALTH: Daily.health,
+            wire.VOLUMES: Daily.volumes,
+            wire.HISTORY: Daily.history,
+            wire.LIMITS: Daily.limits,
+            wire.RESTART: control.restart,
+            wire.STOP: control.stop,
+            wire.START: control.start,
+            wire.DOWN: control.down,
+            wire.RUN: control.run,
+            wire.CLEANUP: cleanup.cleanup,
+        }
+        if op not in known:
+            raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
+        return known[op](Daily(self.engine, store, self.emit, self.gone), args)
+
+    def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
         if op == wire.VERIFY:
             return switch.verify(args["release"])
@@ -181,11 +200,9 @@ class Agent:
             value = switch.commit(args["release"], args)
             self.begun.pop(app, None)
             return value
-        if op == wire.REVERT:
-            value = switch.revert(args)
-            self.begun.pop(app, None)
-            return value
-        raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
+        value = switch.revert(args)
+        self.begun.pop(app, None)
+        return value
 
     def lock(self, store: AppStore, args: Dict[str, Any]) -> Dict[str, Any]:
         """Take the lock, and undo what a run before left unfinished.
@@ -202,7 +219,7 @@ class Agent:
         self.lease = float(args.get("lease") or 0)
         self.run = str(args.get("run", ""))
         try:
-            switch = Switch(self.engine, store, self.emit, self.run)
+            switch = self._switch(store)
             recovered = switch.revert(
                 {"by": args.get("by", ""), "why": "a run before this one ended in the middle"}
             )
@@ -227,7 +244,7 @@ class Agent:
     def _controller_is_gone(self) -> None:
         """The connection ended. A switch that was begun and not committed is taken back."""
         for app, args in list(self.begun.items()):
-            switch = Switch(self.engine, AppStore(self.state_dir, app), self.emit, self.run)
+            switch = self._switch(AppStore(self.state_dir, app))
             try:
                 switch.revert({"by": args.get("by", ""), "why": "the connection to the controller was lost"})
             except (Refusal, EngineError, OSError):

@@ -2,9 +2,8 @@
 
 import errno
 import os
-import platform
-import shutil
 import socket
+import sys
 from typing import Any, Dict, List, Set, Tuple
 
 from longshore.agent import wire
@@ -17,9 +16,9 @@ LEAST_FREE = 200 * 1000 * 1000
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-def architecture() -> str:
-    """The host's architecture in the images' words."""
-    machine = platform.machine()
+def architecture(machine: str = "") -> str:
+    """A machine's architecture, the host's own or as the engine names it, in the images' words."""
+    machine = machine or os.uname().machine
     return _ARCHITECTURES.get(machine, machine)
 
 
@@ -31,12 +30,18 @@ def facts(engine: Engine, state_dir: str) -> Dict[str, Any]:
         "architecture": version.get("Arch") or architecture(),
         "engine": version.get("Version", ""),
         "api": version.get("ApiVersion", ""),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+        "kernel": os.uname().release,
+        "python": ".".join(map(str, sys.version_info[:3])),
         "cpus": os.cpu_count() or 1,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "free": shutil.disk_usage(state_dir).free,
+        "free": free_bytes(state_dir),
     }
+
+
+def free_bytes(folder: str) -> int:
+    """What is free for us on a folder's disk."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def check_space(*folders: str) -> None:
@@ -44,7 +49,7 @@ def check_space(*folders: str) -> None:
     for folder in folders:
         if not os.path.isdir(folder):
             continue
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
         if free < LEAST_FREE:
             raise Refusal(
                 wire.NO_SPACE,

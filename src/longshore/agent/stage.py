@@ -29,17 +29,23 @@ def stage(
         emit("stage", release=release, files=len(manifest["files"]))
         store.receive(release, manifest, tar)
     store.manifest(release)  # staged now, or refuse
-    pulled = _images(engine, store, manifest, args.get("auth") or {}, emit)
+    wanted = preflight.architecture(info.get("Architecture", ""))
+    pulled = _images(engine, store, manifest, wanted, args.get("auth") or {}, emit)
     for folder in manifest["state_dirs"]:
         os.makedirs(folder, mode=0o755, exist_ok=True)
     return {"pulled": pulled, "compose": ".".join(map(str, version))}
 
 
 def _images(
-    engine: Engine, store: AppStore, manifest: Dict[str, Any], auth: Dict[str, Any], emit: Emit
+    engine: Engine,
+    store: AppStore,
+    manifest: Dict[str, Any],
+    wanted: str,
+    auth: Dict[str, Any],
+    emit: Emit,
 ) -> List[str]:
-    """Pull what is missing, check the architecture, and pin what the bundle could not."""
-    wanted = engine.version().get("Arch") or preflight.architecture()
+    """Pull what is missing, check that it is for the architecture ``wanted``, and pin what the bundle
+    could not."""
     pins: Dict[str, str] = {}
     pulled: Dict[Tuple[str, Optional[str]], Dict[str, Any]] = {}
     for service, facts in sorted(manifest["services"].items()):

@@ -7,9 +7,6 @@ power cut, sees the old or the new, never a half.
 import json
 import os
 import re
-import shutil
-import tarfile
-import tempfile
 from typing import IO, Any, Dict, List, Optional
 
 from longshore.agent import wire
@@ -31,6 +28,8 @@ def sync_folder(path: str) -> None:
 
 def write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file as a whole or not at all."""
+    import tempfile  # late, as below: a look at a host writes and unpacks nothing, and these are slow to load
+
     folder = os.path.dirname(path)
     handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
     try:
@@ -150,6 +149,10 @@ class AppStore:
         Only what the manifest names is taken, as regular files with the manifest's modes; anything else
         in the tar (links, devices, ``..``) is refused. The release's folder appears as a whole.
         """
+        import shutil
+        import tarfile
+        import tempfile
+
         self.make()
         target = self.release_dir(release)
         temporary = tempfile.mkdtemp(prefix=".stage-", dir=self.releases)
@@ -187,6 +190,8 @@ class AppStore:
 
     def _keep_content(self, staged: str) -> None:
         """Move mounted content to the path of its hash; what is there already is the same."""
+        import shutil
+
         if not os.path.isdir(staged):
             return
         for name in os.listdir(staged):
@@ -202,6 +207,8 @@ class AppStore:
     def collect(self, keep: int) -> List[str]:
         """Remove the releases beyond the last ``keep`` committed ones, and content that none of the rest
         mounts. Never the current one. Returns the ids of what went."""
+        import shutil
+
         wanted = set(self.kept()[-max(keep, 1) :])
         current = self.current()
         if current:
@@ -235,6 +242,8 @@ def _plain(name: str) -> bool:
 
 
 def _copy(source: IO[bytes], path: str, mode: int) -> None:
+    import shutil
+
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     with open(path, "xb") as out:
         os.fchmod(out.fileno(), mode)

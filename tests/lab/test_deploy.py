@@ -300,3 +300,50 @@ def test_secrets_are_in_a_closed_file_and_nowhere_that_is_shown(project: Project
     held = project.lab.ssh("h1", ["sh", "-c", "grep -rl s3cr /var/lib/longshore || true"]).stdout.split()
     assert held, "the .env holds it"
     assert all(name.endswith("/.env") for name in held)
+
+
+def test_a_user_with_sudo_and_a_password_deploys_as_root_does(project: Project) -> None:
+    project.inventory("h1", ansible_user="deploy", ansible_become="true")
+    text = (project.root / "inventory" / "try.yml").read_text().replace("    ansible_user: root\n", "")
+    project.write("inventory/try.yml", text)
+    project.write("env/try.env", "VERSION=1\n")
+    done = project.run("deploy", "--env", "try", env={"LONGSHORE_BECOME_PASSWORD": "practice"})
+    assert done.code == 0, done.all
+    assert project.page("h1") == "1 hello"
+    wrong = project.run("deploy", "--env", "try", env={"LONGSHORE_BECOME_PASSWORD": "no"})
+    assert wrong.code == 1
+    assert "h1:" in wrong.err
+    assert "password" in wrong.err
+
+
+def test_a_host_whose_key_is_unknown_or_changed_is_not_talked_to(project: Project) -> None:
+    known = project.lab.known_hosts.read_text().splitlines()
+    h1, h2 = project.lab.addresses["h1"], project.lab.addresses["h2"]
+    key = {line.split()[0]: line.split(maxsplit=1)[1] for line in known if not line.startswith("#")}
+    text = (project.root / "inventory" / "try.yml").read_text()
+    own = project.root / "known_hosts"
+    project.write("inventory/try.yml", text.replace(str(project.lab.known_hosts), str(own)))
+    own.write_text(f"{h1} {key[h1]}\n")
+    unknown = project.deploy()
+    assert unknown.code == 1
+    assert "h2:" in unknown.err
+    assert "invoke trust" in unknown.err
+    own.write_text(f"{h1} {key[h1]}\n{h2} {key[h1]}\n")
+    changed = project.deploy()
+    assert changed.code == 1
+    assert "h2:" in changed.err
+    assert "changed" in changed.err or "another" in changed.err or "differ" in changed.err
+    assert project.containers("h1") == project.containers("h2") == []
+
+
+def test_a_key_that_the_host_does_not_take_is_a_sentence(project: Project) -> None:
+    import subprocess
+
+    key = project.root / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    text = (project.root / "inventory" / "try.yml").read_text()
+    project.write("inventory/try.yml", text.replace(str(project.lab.key), str(key)))
+    done = project.deploy()
+    assert done.code == 1
+    assert "h1:" in done.err
+    assert "refuse" in done.err or "accept" in done.err

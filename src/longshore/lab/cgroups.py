@@ -57,18 +57,26 @@ def hierarchies(mountinfo: str | None = None) -> list[Hierarchy]:
 
 def create(lab: str, host: str, trees: list[Hierarchy]) -> list[Path]:
     """Make the host's group in every tree and return their folders."""
-    made = []
-    for tree in trees:
+    return [_create(tree, (TOP, lab, host)) for tree in trees]
+
+
+def _create(tree: Hierarchy, steps: tuple[str, ...]) -> Path:
+    # Another lab that goes down removes the group above when it is empty, perhaps just now.
+    for left in range(20, -1, -1):
         path = tree.path
-        for step in (TOP, lab, host):
-            if tree.v2:
-                _delegate(path)
-            path = path / step
-            path.mkdir(exist_ok=True)
-            if not tree.v2:
-                _inherit_cpuset(path)
-        made.append(path)
-    return made
+        try:
+            for step in steps:
+                if tree.v2:
+                    _delegate(path)
+                path = path / step
+                path.mkdir(exist_ok=True)
+                if not tree.v2:
+                    _inherit_cpuset(path)
+            return path
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _delegate(path: Path) -> None:

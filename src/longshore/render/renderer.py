@@ -111,7 +111,9 @@ class Renderer:
 def project_files(target: Target, compose: tuple[Path, ...], env: Mapping[str, str]) -> ProjectFiles:
     """The files of a target, with the variables that its templates see."""
     project = compose[0].parent
-    extra = {written_path(project / path): source for path, source in target.app.files.items()}
+    # A template that the inventory names is meant, also where a file of the rendered name lies beside it.
+    extra = {written_path(path): path for path in target.app.compose if path.suffix == SUFFIX}
+    extra |= {written_path(project / path): source for path, source in target.app.files.items()}
     ours = {"env": dict(env), "app": target.app.name, "environment": target.environment}
     return ProjectFiles(root=target.root, project=project, extra=extra, variables={**ours, **target.vars})
 

@@ -1,0 +1,157 @@
+"""What a person sees who types it wrong: a sentence with the place, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INVENTORY = """\
+all:
+  vars:
+    longshore:
+      apps:
+        shop:
+          hosts: web
+          compose: compose.yml
+          services:
+            api: {memory: 512M}
+  children:
+    web:
+      hosts:
+        web1: {ansible_host: 127.0.0.1, ansible_port: 1}
+"""
+COMPOSE = """\
+services:
+  api:
+    image: shop:1
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose one host refuses connections."""
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory" / "prod.yml").write_text(INVENTORY)
+    (tmp_path / "compose.yml").write_text(COMPOSE)
+    return tmp_path
+
+
+def _run(project: Path, *words: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", "from longshore.tasks import main; main()", *words]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def _edit(project: Path, name: str, old: str, new: str) -> None:
+    path = project / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_an_unknown_environment_is_told_with_the_known_ones(project: Path) -> None:
+    code, _, said = _run(project, "deploy", "--env", "prood")
+    assert code == 1
+    assert "prood" in said
+    assert "prod" in said.replace("prood", "")
+
+
+def test_an_unknown_host_or_app_is_told_with_the_nearest(project: Path) -> None:
+    code, _, said = _run(project, "deploy", "--env", "prod", "--limit", "wbe1")
+    assert (code, "web1" in said) == (1, True)
+    code, _, said = _run(project, "deploy", "--env", "prod", "--app", "shpo")
+    assert (code, "shop" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("memory: 512M", "memroy: 512M", ["inventory/prod.yml:9", "memroy", "memory"]),
+        ("memory: 512M", "memory: lots", ["inventory/prod.yml:9", "lots"]),
+        ("api: {memory", "apy: {memory", ["apy", "api"]),
+        ("hosts: web\n", "hosts: [web\n", ["inventory/prod.yml:"]),
+        ("512M", "'{{ nowhere }}'", ["inventory/prod.yml:9", "nowhere"]),
+    ],
+)
+def test_a_mistake_in_the_inventory_is_told_with_its_line(
+    project: Path, old: str, new: str, told: list[str]
+) -> None:
+    _edit(project, "inventory/prod.yml", old, new)
+    code, _, said = _run(project, "deploy", "--env", "prod")
+    assert code == 1
+    assert all(word in said for word in told), said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("image: shop:1", "image: ${NOT_SAID}", ["compose.yml:3", "NOT_SAID"]),
+        ("image: shop:1", "image: [", ["compose.yml:"]),
+        ("    image: shop:1\n", "", ["api"]),
+    ],
+)
+def test_a_mistake_in_the_compose_file_is_told_with_its_line(
+    project: Path, old: str, new: str, told: list[str]
+) -> None:
+    _edit(project, "compose.yml", old, new)
+    code, _, said = _run(project, "deploy", "--env", "prod")
+    assert code == 1
+    assert all(word in said for word in told), said
+
+
+def test_a_template_that_does_not_render_is_told_with_its_line(project: Path) -> None:
+    (project / "compose.yml.j2").write_text(COMPOSE.replace("shop:1", "{{ nowhere }}"))
+    _edit(project, "inventory/prod.yml", "compose: compose.yml", "compose: compose.yml.j2")
+    code, _, said = _run(project, "deploy", "--env", "prod")
+    assert code == 1
+    assert "compose.yml.j2:3" in said
+    assert "nowhere" in said
+
+
+def test_a_host_that_refuses_the_connection_is_told_and_nothing_was_changed(project: Path) -> None:
+    code, _, said = _run(project, "deploy", "--env", "prod", "--set", "longshore.apps.shop.pin=never")
+    assert code == 1
+    assert "web1" in said
+    assert "nothing was changed on any host" in said
+
+
+def test_errors_are_json_with_json(project: Path) -> None:
+    code, out, _ = _run(project, "deploy", "--env", "prod", "--json", "--limit", "nobody")
+    assert code == 1
+    errors = [json.loads(line) for line in out.splitlines()]
+    assert errors
+    assert errors[-1]["event"] == "error"
+    assert "nobody" in errors[-1]["message"]
+
+
+def test_without_an_inventory_it_says_how_to_begin(tmp_path: Path) -> None:
+    code, _, said = _run(tmp_path, "deploy", "--env", "prod")
+    assert code == 1
+    assert "inventory" in said
+
+
+def test_rendering_writes_what_each_host_would_get_and_closes_the_env_file(project: Path) -> None:
+    (project / "env").mkdir()
+    (project / "env" / "prod.env").write_text("TOKEN=s3cret-and-long\n")
+    code, out, said = _run(project, "render", "--env", "prod", "--no-pin", "--out", "out")
+    assert code == 0, said
+    assert "s3cret" not in out
+    files = {path.name: path for path in (project / "out" / "shop" / "web1").rglob("*") if path.is_file()}
+    assert {"compose.yml", "longshore.yml", ".env", "manifest.json"} <= set(files)
+    assert files[".env"].stat().st_mode & 0o777 == 0o600
+    before = {name: path.read_bytes() for name, path in files.items()}
+    assert _run(project, "render", "--env", "prod", "--no-pin", "--out", "out")[0] == 0
+    assert {name: path.read_bytes() for name, path in files.items()} == before

@@ -109,15 +109,41 @@ class Links:
         self._connector: Connector = connector or self._connections  # type: ignore[assignment]
         self._lock = threading.Lock()
         self._links: dict[str, Link] = {}
+        self._ahead: _DaemonPool | None = None
+        self._coming: dict[str, concurrent.futures.Future[Link]] = {}
         self._closed = False
+
+    def open_ahead(self, hosts: Iterable[str]) -> None:
+        """Begin to connect and to start the agents, and return at once.
+
+        What a command still has to prepare is done meanwhile. A host that can't be reached is told of by
+        :meth:`link`, as if it were tried then.
+        """
+        wanted = list(dict.fromkeys(hosts))
+        self._ahead = _DaemonPool(max(1, min(self._environment.parallel, len(wanted))))
+        with self._lock:
+            self._coming = {host: self._ahead.submit(self._with_session, host) for host in wanted}
 
     def link(self, host: str) -> Link:
         """The link of the host with this name, connected on first use. Raises ``HostError``."""
         with self._lock:
             found = self._links.get(host)
-        if found is not None:
-            return found
-        made = self._connector(self._environment.hosts[host])
+            coming = self._coming.get(host)
+        return found or (coming.result() if coming else self._keep(host, self._made(host)))
+
+    def _made(self, host: str) -> Link:
+        return self._connector(self._environment.hosts[host])
+
+    def _with_session(self, host: str) -> Link:
+        made = self._made(host)
+        try:
+            made.session()
+        except BaseException:
+            made.close()
+            raise
+        return self._keep(host, made)
+
+    def _keep(self, host: str, made: Link) -> Link:
         with self._lock:
             closed = self._closed
             kept = made if closed else self._links.setdefault(host, made)
@@ -141,6 +167,8 @@ class Links:
 
     def close(self) -> None:
         """Close every link."""
+        if self._ahead is not None:
+            self._ahead.cancel()
         with self._lock:
             self._closed = True
             links = list(self._links.values())

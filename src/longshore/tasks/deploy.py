@@ -23,11 +23,15 @@ def deploy(
 ) -> None:
     """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
     from longshore.tasks.fleet import open_fleet
-    from longshore.tasks.releasing import deploy_app
     from longshore.values import parse_duration
 
     patience = parse_duration(wait)
-    with open_fleet(env=env, app=app, limit=limit, json=json, overrides=set or (), why=why) as fleet:
+    overrides = set or ()
+    with open_fleet(
+        env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True
+    ) as fleet:
+        from longshore.tasks.releasing import deploy_app  # now: the hosts are being connected to
+
         for name in fleet.chosen:
             if not deploy_app(fleet, name, wait=patience):
                 done(1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from longshore.console import Masks, Output, make_output
 from longshore.errors import LongshoreError, Problems
@@ -19,7 +19,9 @@ from longshore.inventory.model import Environment, Target
 from longshore.remote import Links
 from longshore.remote.fleet import each
 from longshore.remote.session import Session
-from longshore.rollout import Facts
+
+if TYPE_CHECKING:
+    from longshore.rollout import Facts
 
 Value = TypeVar("Value")
 
@@ -77,8 +79,12 @@ def open_fleet(
     json: bool = False,
     overrides: Sequence[str] = (),
     why: str = "",
+    ahead: bool = False,
 ) -> Iterator[Fleet]:
-    """Load the environment, choose, and prepare links (none is opened yet). Closes everything at the end."""
+    """Load the environment, choose, and prepare links. Closes everything at the end.
+
+    With ``ahead`` the chosen hosts' sessions are opened while the command prepares; else on first use.
+    """
     root = find_root(Path.cwd())
     output = make_output(as_json=json)
     try:
@@ -88,6 +94,8 @@ def open_fleet(
             output.say(f"warning: {warning}")
         chosen = dict(select(environment, limit or None, app or None))
         with Links(environment) as links:
+            if ahead:
+                links.open_ahead(host for hosts in chosen.values() for host in hosts)
             yield Fleet(environment, chosen, output, links, make_facts(root, why=why))
     except LongshoreError as error:
         # Said by the run's own output: it knows the secrets to mask, and clears the live rows first.
@@ -101,6 +109,8 @@ def open_fleet(
 
 def make_facts(root: Path, *, why: str = "") -> Facts:
     """Who runs this, from where, at which commit."""
+    from longshore.rollout import Facts
+
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     return Facts(run=secrets.token_hex(6), by=by, git=git_commit(root), why=why)
 

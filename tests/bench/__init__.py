@@ -1,0 +1,1 @@
+"""Measurements against plain ``ssh`` + ``docker compose``: ``python -m tests.bench``."""

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+import threading
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,19 +50,33 @@ def pack(folder: Path) -> Program:
     return Program(hash=hashlib.sha256(data).hexdigest()[:HASH_DIGITS], tar=data)
 
 
-@functools.cache
+_once = threading.Lock()
+"""``functools.cache`` alone lets every thread that comes before the first has ended do the work again."""
+
+
 def agent() -> Program:
     """Longshore's own agent, packed once per run."""
+    with _once:
+        return _agent()
+
+
+@functools.cache
+def _agent() -> Program:
     assert longshore.agent.__file__
     return pack(Path(longshore.agent.__file__).parent)
 
 
-@functools.cache
 def starter() -> str:
     """The text that starts the agent on the host, as one line of Python without comments.
 
     One line, because not every login shell keeps a newline in a quoted argument.
     """
+    with _once:
+        return _starter()
+
+
+@functools.cache
+def _starter() -> str:
     tree = ast.parse((Path(__file__).parent / "starter.py").read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -7,6 +7,7 @@ Stronger first: ``ansible_*`` of the inventory, ``ansible_ssh_common_args``, ``~
 
 from __future__ import annotations
 
+import functools
 import getpass
 import shlex
 import threading
@@ -93,9 +94,10 @@ class Routes:
     def find(self, name: str, ssh: SshSettings) -> Route:
         """The route for these settings."""
         try:
-            options, config_file = parse_arguments(ssh.common_args)
+            parsed, config_file = _parsed(ssh.common_args)
         except HostError as error:
             raise HostError(error.message, where=name, hint=error.hint) from None
+        options = dict(parsed)
         if ssh.user:
             options["user"] = ssh.user
         if ssh.port:
@@ -191,6 +193,11 @@ class Routes:
         if options.get("identityfile"):
             found["identityfile"] = [*options["identityfile"], *found.get("identityfile", [])]
         return found
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> tuple[Mapping[str, Any], Path | None]:
+    return parse_arguments(text)
 
 
 def parse_arguments(text: str) -> tuple[dict[str, Any], Path | None]:

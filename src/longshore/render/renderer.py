@@ -6,6 +6,7 @@ mentions: for those, everything but ``.env`` is the same bundle.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,7 +116,9 @@ def project_files(target: Target, compose: tuple[Path, ...], env: Mapping[str, s
     extra = {written_path(path): path for path in target.app.compose if path.suffix == SUFFIX}
     extra |= {written_path(project / path): source for path, source in target.app.files.items()}
     ours = {"env": dict(env), "app": target.app.name, "environment": target.environment}
-    return ProjectFiles(root=target.root, project=project, extra=extra, variables={**ours, **target.vars})
+    # Not copied: looking at all of a host's variables would resolve every template among them.
+    variables = ChainMap(target.vars, ours)  # type: ignore[arg-type]  # only read
+    return ProjectFiles(root=target.root, project=project, extra=extra, variables=variables)
 
 
 def _has_templates(target: Target, model: Model, files: ProjectFiles) -> bool:

@@ -24,10 +24,10 @@ GONE = f"gone{os.getpid()}"
 
 def left(name: str, number: int | None) -> dict[str, list[str]]:
     """What there is on this machine of the lab with this name and network."""
-    processes = []
+    group, processes = Lab(name).place.group, []
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         try:
-            if f"/longshore-lab/{name}/" in path.read_text():
+            if f"/longshore-lab/{group}/" in path.read_text():
                 processes.append((path.parent / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
@@ -35,7 +35,7 @@ def left(name: str, number: int | None) -> dict[str, list[str]]:
     found = {
         "processes": processes,
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if f"labs/{name}/" in line],
-        "groups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/longshore-lab/{name}")],
+        "groups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/longshore-lab/{group}")],
         "home": [str(path) for path in Lab(name).place.home.parent.glob(name)],
         "record": re.findall(f":{name}\\b", RECORD.read_text()) if RECORD.exists() else [],
     }

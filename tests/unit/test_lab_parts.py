@@ -87,6 +87,12 @@ def test_labs_live_where_the_environment_says() -> None:
     assert Place.of("x", {}).root == Path("/var/lib/longshore-lab")
 
 
+def test_a_lab_of_the_same_name_in_another_folder_is_another_lab() -> None:
+    groups = {Place("x", Path(root)).group for root in ("/var/lib/longshore-lab", "/srv/labs", "/tmp/labs")}
+    assert len(groups) == 3
+    assert "x" in groups
+
+
 def test_hosts_have_fixed_addresses_by_their_number() -> None:
     net = Network(7)
     assert (net.bridge, net.gateway, net.registry) == ("longshore7", "10.78.7.1", "10.78.7.1:5000")

@@ -39,7 +39,7 @@ class Containers:
 
     def __init__(self, place: Place, net: Network, say: Say) -> None:
         self.place, self.net, self.say = place, net, say
-        self.label = f"longshore.lab={place.name}"
+        self.label = f"longshore.lab={place.group}"
 
     def prepare(self, hosts: Sequence[HostState]) -> None:
         """Make the image and the network that these hosts stand on. What is there stays."""
@@ -142,4 +142,4 @@ RUN printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sb
         run(["docker", "exec", self._name(host.name), *argv])
 
     def _name(self, what: str) -> str:
-        return f"longshore-{self.place.name}-{what}"
+        return f"longshore-{self.place.group}-{what}"

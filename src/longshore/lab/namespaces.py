@@ -79,7 +79,7 @@ class Namespaces:
         folder, index = self.place.host(host.name), host_index(host.name)
         lower = roots.layers(self.place.cache / "roots", bare=host.bare, say=self.say)
         trees = cgroups.hierarchies()
-        groups = cgroups.create(self.place.name, host.name, trees)
+        groups = cgroups.create(self.place.group, host.name, trees)
         leaf = ""
         if trees[0].v2:
             (groups[0] / "init").mkdir(exist_ok=True)
@@ -127,9 +127,9 @@ class Namespaces:
         """Take the power away: SIGKILL for everything that runs on the host. Its disk stays."""
         if host.process is not None:
             host.process.kill()
-        self._end(f"/{cgroups.TOP}/{self.place.name}/{host.name}", host.name)
+        self._end(f"/{cgroups.TOP}/{self.place.group}/{host.name}", host.name)
         network.unplug(self.net, host_index(host.name))
-        cgroups.remove(self.place.name, host.name, cgroups.hierarchies())
+        cgroups.remove(self.place.group, host.name, cgroups.hierarchies())
 
     def _end(self, group: str, whose: str) -> None:
         """End what runs in a control group; the first to go is a pid 1, and takes the rest along."""
@@ -157,14 +157,14 @@ class Namespaces:
     def join_files(self, name: str) -> list[Path]:
         """The ``cgroup.procs`` files of a group in the lab's own, where ``teardown`` finds its members."""
         return [
-            group / "cgroup.procs" for group in cgroups.create(self.place.name, name, cgroups.hierarchies())
+            group / "cgroup.procs" for group in cgroups.create(self.place.group, name, cgroups.hierarchies())
         ]
 
     def teardown(self, hosts: Sequence[str]) -> None:
         """Take the lab and these hosts' disks away, also what was left half made."""
-        self._end(f"/{cgroups.TOP}/{self.place.name}", self.place.name)
+        self._end(f"/{cgroups.TOP}/{self.place.group}", self.place.name)
         network.down(self.net)
-        cgroups.remove(self.place.name, None, cgroups.hierarchies())
+        cgroups.remove(self.place.group, None, cgroups.hierarchies())
         machine.release(self.owner)
         for name in hosts:
             _remove_folder(self.place.host(name))

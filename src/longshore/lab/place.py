@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -52,6 +53,16 @@ class Place:
     def owner(self) -> str:
         """What this lab is called in the machine's own record."""
         return f"{self.root}:{self.name}"
+
+    @property
+    def group(self) -> str:
+        """What the machine's control groups and containers of this lab are named by.
+
+        A lab of the same name in another folder is another lab, and must not go down with this one.
+        """
+        if str(self.root) == DEFAULT_ROOT:
+            return self.name
+        return f"{self.name}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
 
     @property
     def key(self) -> Path:

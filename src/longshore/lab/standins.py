@@ -153,6 +153,7 @@ class _Builder:
         """Build one stand-in for these architectures, and put it into the cache."""
         made = {}
         for arch in platforms:
+            self.say(f"Building {image} for {arch}: a stand-in, made once and kept.")
             begun = time.monotonic()
             made[arch], says = self._from_any(image, arch)
             self.say(f"Built {image} for {arch} in {time.monotonic() - begun:.0f} s: {says}.")

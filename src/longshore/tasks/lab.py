@@ -25,37 +25,40 @@ def _lab(name: str) -> Lab:
 
 
 @task(
-    iterable=["arch", "bare"],
+    iterable=["arch", "bare", "image"],
     help={
         **NAME,
         "hosts": "How many: h1 to hN.",
         "arch": "HOST=arm64: that host runs arm64 images (under QEMU); may be repeated.",
         "bare": "HOST: without Docker, to try 'bootstrap'; may be repeated.",
         "images": "Also build the stand-ins for Docker Hub's images, where the cache doesn't have them.",
+        "image": "Only this stand-in (postgres:15); may be repeated.",
     },
 )
 def up(
     c: Context,
-    hosts: int = 3,
+    hosts: str = "3",
     arch: list[str] | None = None,
     bare: list[str] | None = None,
     images: bool = False,
+    image: list[str] | None = None,
     name: str = "default",
 ) -> None:
     """Start practice hosts and the registry; what runs already is left alone."""
     from longshore.lab import LabError
+    from longshore.tasks.words import whole
 
-    kinds = {}
+    count, kinds = whole(hosts, "--hosts", least=1), {}
     for word in arch or []:
         host, _, kind = word.partition("=")
         if not kind:
             raise LabError(f"--arch {word} doesn't say which architecture.", hint="Write it as h3=arm64.")
         kinds[host] = kind
     lab = _lab(name)
-    lab.up(hosts, arch=kinds, bare=bare or [])
+    lab.up(count, arch=kinds, bare=bare or [])
     lab.registry_up()
-    if images:
-        lab.stand_in(platforms=sorted({"amd64", *(host.arch for host in lab.status())}))
+    if images or image:
+        lab.stand_in(image or (), platforms=sorted({"amd64", *(host.arch for host in lab.status())}))
     _show(lab)
 
 
@@ -141,7 +144,11 @@ def build(
 @task(help={**NAME, "purge": "Also remove the cached roots and images, of all labs."})
 def down(c: Context, purge: bool = False, name: str = "default") -> None:
     """Remove the practice hosts and everything they did to this machine."""
-    _lab(name).down(purge=purge)
+    lab = _lab(name)
+    there = lab.state.number is not None
+    lab.down(purge=purge)
+    gone = f"The lab '{name}' is gone." if there else f"There is no lab '{name}'."
+    print(f"{gone} So is the cache." if purge else gone)
 
 
 ns = Collection("lab", up, status, ssh, stop, start, cut, heal, inventory, build, down)

@@ -155,3 +155,40 @@ def test_rendering_writes_what_each_host_would_get_and_closes_the_env_file(proje
     before = {name: path.read_bytes() for name, path in files.items()}
     assert _run(project, "render", "--env", "prod", "--no-pin", "--out", "out")[0] == 0
     assert {name: path.read_bytes() for name, path in files.items()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("history", "--count", "many"), "--count: 'many' is not a whole number"),
+        (("history", "--count", "0"), "--count: '0' is not a whole number from 1 on"),
+        (("smoke", "--retries", "-1"), "--retries: '-1' is not a whole number"),
+        (("cleanup", "--cache-hours", "x"), "--cache-hours: 'x' is not a whole number"),
+        (("deploy", "--wait", "soon"), "--wait: 'soon' is not a duration"),
+        (("deploy", "--env", "prod.yml"), "its environment's name is prod"),
+        (("deploy", "--env", "inventory/prod.yml"), "its environment's name is prod"),
+        (("lab.up", "--hosts", "lots"), "--hosts: 'lots' is not a whole number"),
+    ],
+)
+def test_an_option_that_is_no_number_or_name_is_told_in_a_sentence(
+    project: Path, words: tuple[str, ...], told: str
+) -> None:
+    task, *rest = words
+    known = () if "--env" in words or task.startswith("lab.") else ("--env", "prod")
+    code, _, said = _run(project, task, *known, *rest)
+    assert code == 1
+    assert told in said
+
+
+def test_a_folder_that_can_not_be_written_is_told_in_a_sentence(project: Path) -> None:
+    (project / "file").write_text("")
+    code, _, said = _run(project, "render", "--env", "prod", "--no-pin", "--out", "file/sub")
+    assert code == 1
+    assert "file/sub: Not a directory." in said
+
+
+def test_hosts_are_only_to_be_left_out_where_some_are_left(project: Path) -> None:
+    pin = ("--set", "longshore.apps.shop.pin=never")
+    _, _, said = _run(project, "deploy", "--env", "prod", *pin)
+    assert "Mend that." in said
+    assert "--limit" not in said

@@ -42,7 +42,7 @@ def test_environments_are_files_and_folders_of_the_inventory(tmp_path: Path) -> 
     [
         ("prd", "There is no environment named 'prd'. Did you mean prod?"),
         ("../prod", "There is no environment named '../prod'."),
-        ("", "No environment is given. There are: both, prod."),
+        ("", "No environment is given. Say --env NAME. There are: both, prod."),
         ("old", "inventory/old.ini is an INI inventory; Longshore reads Ansible's YAML format only."),
         ("both", "The environment both is defined by inventory/both.yml and inventory/both.yaml."),
     ],

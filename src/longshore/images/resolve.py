@@ -60,7 +60,7 @@ def resolve(references: Iterable[str], registries: Mapping[str, Registry]) -> Re
             try:
                 digests[text] = asked[text].pinned(future.result())
             except (OSError, HTTPException, _RefusedError) as error:
-                unpinned[text] = str(error) or type(error).__name__
+                unpinned[text] = _why(error, _endpoint(asked[text], _registry(asked[text], registries))[0])
     return Resolved(digests, unpinned)
 
 
@@ -68,8 +68,20 @@ class _RefusedError(Exception):
     pass
 
 
+def _why(error: Exception, base: str) -> str:
+    """Why there is no digest, with the registry's address."""
+    if isinstance(error, _RefusedError):
+        return str(error)
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{base}: {said or type(error).__name__}"
+
+
+def _registry(reference: Reference, registries: Mapping[str, Registry]) -> Registry:
+    return registries.get(reference.registry, Registry(reference.registry))
+
+
 def _digest(reference: Reference, registries: Mapping[str, Registry]) -> str:
-    registry = registries.get(reference.registry, Registry(reference.registry))
+    registry = _registry(reference, registries)
     base, insecure = _endpoint(reference, registry)
     path = f"/v2/{quote(reference.repository)}/manifests/{quote(reference.tag or 'latest')}"
     headers = {"Accept": _ACCEPT}

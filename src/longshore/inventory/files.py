@@ -95,6 +95,10 @@ def _documents_in(folder: Path) -> tuple[Path, ...]:
 
 
 def _unknown(folder: Path, environment: str, known: tuple[str, ...]) -> InventoryError:
+    meant = Path(environment).stem if Path(environment).suffix in _YAML else ""
+    if meant in known:
+        message = f"{environment} is a file; its environment's name is {meant}."
+        return InventoryError(message, hint=f"Say --env {meant}.")
     if _NAME.fullmatch(environment):
         own = folder / environment
         names = (own, folder / f"{environment}.ini", own / "hosts", own / "hosts.ini", own / "inventory")
@@ -107,7 +111,7 @@ def _unknown(folder: Path, environment: str, known: tuple[str, ...]) -> Inventor
                     f" --output inventory/{environment}.yml",
                 )
     if not environment:
-        message = "No environment is given."
+        message = "No environment is given. Say --env NAME."
     else:
         message = f"There is no environment named {environment!r}."
     if not known:

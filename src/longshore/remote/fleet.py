@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from longshore.inventory.model import Environment
 
 T = TypeVar("T")
+
+_SETTLING = 1.0
+"""Seconds that threads under way have at Python's end."""
 
 PARALLEL = 20
 """Hosts at once. Over about 64 threads Python gets slower, not faster."""
@@ -184,6 +189,19 @@ class Links:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@atexit.register
+def _settle() -> None:
+    """Let threads end that are about to.
+
+    One that comes back from a handshake while Python is going away takes the process with it, as it is
+    unwound through code that isn't Python's: "FATAL: exception not rethrown" and exit code 134.
+    """
+    until = time.monotonic() + _SETTLING
+    for thread in threading.enumerate():
+        if thread.daemon and thread is not threading.current_thread():
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class _DaemonPool:

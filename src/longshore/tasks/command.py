@@ -48,6 +48,12 @@ def task(**settings: Any) -> Callable[[Body], Any]:
                     raise
                 show(error, as_json=bool(kwargs.get("json")))
                 raise Exit(code=1) from None
+            except OSError as error:
+                # A file that may not be read, a disk that is full: whoever runs this can mend it.
+                if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+                    raise
+                show(_of_the_system(error), as_json=bool(kwargs.get("json")))
+                raise Exit(code=1) from None
             except KeyboardInterrupt:
                 raise Exit("stopped by Ctrl-C.", code=130) from None
 
@@ -60,6 +66,10 @@ def task(**settings: Any) -> Callable[[Body], Any]:
         return invoke_task(run, **settings)
 
     return decorate
+
+
+def _of_the_system(error: OSError) -> LongshoreError:
+    return LongshoreError(error.strerror or str(error), where=str(error.filename) if error.filename else None)
 
 
 def show(error: LongshoreError, *, as_json: bool = False) -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from longshore.inventory.model import Database, Migrate
     from longshore.tasks.fleet import Fleet
 
+_DECLARE = "Declare one under the app in the inventory: databases: {main: {kind: postgres, service: db}}."
+
 _DATABASE = {"database": "its name under databases: in the inventory, when there are several"}
 
 
@@ -83,7 +85,7 @@ def pick(
     what = f"{kind or ''} database".strip() + (f" named {database!r}" if database else "")
     raise LongshoreError(
         f"there is no {what}",
-        hint=f"There are: {known}." if known else "Declare it in the inventory, under the app's databases:.",
+        hint=f"There are: {known}." if known else _DECLARE,
     )
 
 
@@ -99,7 +101,7 @@ def db_check(context: Any, env: str = "", app: str = "", limit: str = "", json: 
         if not found:
             raise LongshoreError(
                 f"{' and '.join(fleet.chosen)} has no databases in the inventory",
-                hint="Declare them under the app: databases: {main: {kind: postgres, service: db}}.",
+                hint=_DECLARE,
             )
         well = True
         for name, databases in found.items():

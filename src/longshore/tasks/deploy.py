@@ -23,9 +23,9 @@ def deploy(
 ) -> None:
     """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
     from longshore.tasks.fleet import open_fleet
-    from longshore.values import parse_duration
+    from longshore.tasks.words import duration
 
-    patience = parse_duration(wait)
+    patience = duration(wait, "--wait")
     overrides = set or ()
     with open_fleet(
         env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True

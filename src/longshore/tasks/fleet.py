@@ -36,6 +36,8 @@ class Fleet:
     output: Output
     links: Links
     facts: Facts = field(default_factory=lambda: make_facts(Path()))
+    limit: str = ""
+    """The pattern of hosts that was given; empty for all."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def open_fleet(
         with Links(environment) as links:
             if ahead:
                 links.open_ahead(host for hosts in chosen.values() for host in hosts)
-            yield Fleet(environment, chosen, output, links, make_facts(root, why=why))
+            yield Fleet(environment, chosen, output, links, make_facts(root, why=why), limit)
     except LongshoreError as error:
         # Said by the run's own output: it knows the secrets to mask, and clears the live rows first.
         output.error(error)

@@ -139,7 +139,9 @@ def look(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> dict[str, Any
         for host, error in errors.items():
             fleet.output.step(host, "failed", error.message)
         unusable = f"{len(errors)} of {len(fleet.chosen[app])} can't be used"
-        hint = f"Mend that, or leave them out with --limit 'all:!{':!'.join(errors)}'."
+        hint = "Mend that."
+        if values:
+            hint = f"Mend that, or leave them out with --limit '{fleet.limit or 'all'}:!{':!'.join(errors)}'."
         nothing = DeployError(f"nothing was changed on any host: {unusable}", hint=hint)
         raise Problems([*errors.values(), nothing])
     return values

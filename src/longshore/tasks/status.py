@@ -25,7 +25,8 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
                     rows.append((host, seen["current"] or "-", one["service"], one["status"], one["name"]))
                 if not seen["containers"]:
                     rows.append((host, seen["current"] or "-", "-", "no containers", ""))
-            fleet.output.table(("host", "release", "service", "state", "container"), rows, title=name)
+            if rows:
+                fleet.output.table(("host", "release", "service", "state", "container"), rows, title=name)
             for host, seen in values.items():
                 for sentence in seen["drift"]:
                     fleet.output.say(f"{host}: {sentence}")
@@ -40,16 +41,18 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
 
 @task(help={"count": "how many lines a host"})
 def history(
-    context: Any, env: str = "", app: str = "", limit: str = "", count: int = 20, json: bool = False
+    context: Any, env: str = "", app: str = "", limit: str = "", count: str = "20", json: bool = False
 ) -> None:
     """Show the releases of an app on each host: when, by whom, how it ended, and why."""
     from longshore.agent import wire
     from longshore.console import seconds_text, when_text
     from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.words import whole
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        lines_wanted = whole(count, "--count", least=1)
         for name in fleet.chosen:
-            values, errors = fleet.ask(name, wire.HISTORY, {"limit": count})
+            values, errors = fleet.ask(name, wire.HISTORY, {"limit": lines_wanted})
             rows = [
                 (
                     host,
@@ -65,6 +68,9 @@ def history(
                 for line in lines
             ]
             columns = ("host", "when", "release", "outcome", "took", "commit", "by", "why")
-            fleet.output.table(columns, rows, title=name)
+            if rows:
+                fleet.output.table(columns, rows, title=name)
+            elif values:
+                fleet.output.say(f"{name}: no releases yet on {', '.join(values)}")
             fleet.output.result({"app": name, "hosts": values})
             raise_all(errors)

@@ -27,7 +27,7 @@ def smoke(
     app: str = "",
     limit: str = "",
     junit: str = "",
-    retries: int = -1,
+    retries: str = "",
     deadline: str = "",
     json: bool = False,
 ) -> None:
@@ -39,19 +39,20 @@ def smoke(
     from longshore.errors import LongshoreError
     from longshore.tasks.fleet import open_fleet
     from longshore.tasks.services import smoke_checks
-    from longshore.tasks.words import duration
+    from longshore.tasks.words import duration, whole
     from longshore.verify import run_checks
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
         longest = duration(deadline, "--deadline") if deadline else None
+        again = whole(retries, "--retries") if retries else None
         checks = {name: smoke_checks(fleet, name) for name in fleet.chosen}
         if not any(checks.values()):
             raise LongshoreError(
                 f"{' and '.join(checks)} has no smoke checks in the inventory",
                 hint="Declare them under the app: smoke: [{url: /health}].",
             )
-        if retries >= 0:
-            checks = {name: [replace(one, retries=retries) for one in all_] for name, all_ in checks.items()}
+        if again is not None:
+            checks = {name: [replace(one, retries=again) for one in all_] for name, all_ in checks.items()}
         results = {name: run_checks(all_, deadline=longest) for name, all_ in checks.items() if all_}
         for name, found in results.items():
             rows = [
@@ -118,7 +119,7 @@ def cleanup(
     app: str = "",
     limit: str = "",
     preview: bool = False,
-    cache_hours: int = 0,
+    cache_hours: str = "",
     quiet: bool = False,
     json: bool = False,
 ) -> None:
@@ -126,11 +127,13 @@ def cleanup(
     from longshore.agent import wire
     from longshore.tasks.acting import locked
     from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.words import whole
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        hours = whole(cache_hours, "--cache-hours", least=1) if cache_hours else None
         errors: dict[str, LongshoreError] = {}
         for name, hosts in fleet.chosen.items():
-            args = {"preview": preview, "cache_hours": cache_hours or None}
+            args = {"preview": preview, "cache_hours": hours}
 
             def on(host: str, app: str = name, args: Any = args) -> Any:
                 if preview:  # changes nothing, so it need not wait for anybody

@@ -1,4 +1,4 @@
-"""What a person typed, read word by word: the command after ``--``, durations."""
+"""What a person typed, read word by word: the command after ``--``, numbers, durations."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def command_words(example: str) -> tuple[str, ...]:
     if not found:
         raise LongshoreError("there is no command", hint=f"Give it after two dashes: `{example}`.")
     return found
+
+
+def whole(text: str, option: str, *, least: int = 0) -> int:
+    """An option's value as a whole number. Raises ``LongshoreError`` that names the option.
+
+    Options take texts and not ``int``: with that, Invoke answers a word that is no number with a traceback.
+    """
+    if text.isascii() and text.isdigit() and int(text) >= least:
+        return int(text)
+    raise LongshoreError(f"{text!r} is not a whole number from {least} on", where=option)
 
 
 def duration(text: str, option: str) -> float:

@@ -134,7 +134,14 @@ class Links:
         with self._lock:
             found = self._links.get(host)
             coming = self._coming.get(host)
-        return found or (coming.result() if coming else self._keep(host, self._made(host)))
+        if found is not None:
+            return found
+        if coming is None:
+            return self._keep(host, self._made(host))
+        try:
+            return coming.result()
+        except concurrent.futures.CancelledError:
+            raise LongshoreError("the run is over.", where=host) from None
 
     def _made(self, host: str) -> Link:
         return self._connector(self._environment.hosts[host])

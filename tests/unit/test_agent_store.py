@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import tarfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from longshore.agent.fail import Refusal
-from longshore.agent.inspect import drift, previous
+from longshore.agent.inspect import drift, stack
 from longshore.agent.journal import COMMIT, REVERTED, Journal, Lines
 from longshore.agent.lock import Lock
 from longshore.agent.store import AppStore, write
@@ -211,11 +210,17 @@ def test_a_one_shot_that_exited_with_0_is_no_drift() -> None:
 
 def test_going_back_goes_down_the_stack() -> None:
     def committed(*releases: str) -> list[dict[str, Any]]:
-        return [{"outcome": "committed", "release": release} for release in releases]
+        return [
+            {"outcome": "committed", "release": name, "run": f"run{at}", "at": at}
+            for at, name in enumerate(releases)
+        ]
 
-    kept = ["a", "b", "c"]
-    assert previous(committed("a", "b", "c"), "c", kept) == "b"
-    assert previous(committed("a", "b", "c", "b"), "b", kept) == "a"
-    assert previous(committed("a"), "a", ["a"]) is None
-    assert previous([*committed("a"), {"outcome": "reverted", "release": "b"}], "a", ["a"]) is None
-    assert json.dumps(previous(committed("a", "b", "c"), "c", ["a", "c"])) == '"a"'
+    def names(history: list[dict[str, Any]], kept: str = "abc") -> str:
+        return "".join(step["release"] for step in stack(history, list(kept)))
+
+    assert names(committed("a", "b", "c")) == "abc"
+    assert names(committed("a", "b", "c", "b")) == "ab"
+    assert names(committed("a", "b", "c", "b", "c")) == "abc"
+    assert names([*committed("a"), {"outcome": "reverted", "release": "b"}]) == "a"
+    assert names(committed("a", "b", "c"), kept="ac") == "ac"
+    assert stack(committed("a", "b", "a"), ["a"])[0]["run"] == "run0"

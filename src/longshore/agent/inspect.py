@@ -17,7 +17,7 @@ def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]
     current = store.current()
     if not store.exists():
         return {
-            "current": None, "previous": None, "releases": [], "staged": False, "manifest": None,
+            "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
         }  # fmt: skip
     kept = store.kept()
@@ -26,7 +26,7 @@ def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]
     sentences = drift(store.committed(current), found) if current else []
     return {
         "current": current,
-        "previous": previous(history, current, kept),
+        "stack": stack(history, kept),
         "releases": kept,
         "staged": bool(wanted) and store.has(str(wanted)),
         # What is already so need not be sent: the plan asks only when there is a difference to explain.
@@ -39,21 +39,23 @@ def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]
     }
 
 
-def previous(history: List[Dict[str, Any]], current: Optional[str], kept: List[str]) -> Optional[str]:
-    """The release to go back to: the one before the current one, as in a stack.
+def stack(history: List[Dict[str, Any]], kept: List[str]) -> List[Dict[str, Any]]:
+    """The releases that led to the current one, oldest first, as ``wire.Step``; only those still kept.
 
-    After A, B, C and a way back to B it is A, not C: nobody goes back to what was just left for a reason.
+    Going back takes off what was left: after A, B, C and a way back to B the stack is A, B. An entry has the
+    run that brought it first, so that the hosts of one run can be taken back together.
     """
-    stack: List[str] = []
+    steps: List[Dict[str, Any]] = []
     for line in history:
         release = line.get("release")
         if line.get("outcome") != "committed" or not isinstance(release, str):
             continue
-        if release in stack:
-            del stack[stack.index(release) :]
-        stack.append(release)
-    before = [name for name in stack if name != current and name in kept]
-    return before[-1] if before else None
+        known = [at for at, step in enumerate(steps) if step["release"] == release]
+        if known:
+            del steps[known[0] + 1 :]
+        else:
+            steps.append({"release": release, "run": line.get("run", ""), "at": line.get("at", 0)})
+    return [step for step in steps if step["release"] in kept]
 
 
 def drift(committed: Optional[Dict[str, Any]], found: List[Dict[str, Any]]) -> List[str]:

@@ -98,11 +98,19 @@ class ReleaseInfo(TypedDict):
     why: str
 
 
+class Step(TypedDict):
+    """A release that led to the current one, with the run that brought it, and when (the host's clock)."""
+
+    release: str
+    run: str
+    at: float
+
+
 class InspectValue(TypedDict):
     """The answer to ``inspect``."""
 
     current: Optional[str]
-    previous: Optional[str]
+    stack: List[Step]  # what led to the current release, oldest first
     releases: List[str]  # kept on the host, newest last
     good: bool  # current is running as it was committed: same containers, all running and healthy
     drift: List[str]  # sentences; empty when good

@@ -134,11 +134,16 @@ class FakeSession:
 
     def _inspect(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         wanted = args.get("release")
-        committed = [line["release"] for line in app.history if line["outcome"] == "committed"]
-        before = [release for release in committed if release != app.current and release in app.releases]
+        steps: list[dict[str, Any]] = []
+        for line in app.history:
+            if line["outcome"] == "committed":
+                known = [at for at, step in enumerate(steps) if step["release"] == line["release"]]
+                del steps[known[0] + 1 if known else len(steps) :]
+                steps += [] if known else [{key: line[key] for key in ("release", "run", "at")}]
+        committed = [step["release"] for step in steps]
         return {
             "current": app.current,
-            "previous": before[-1] if before else None,
+            "stack": steps,
             "releases": [release for release in app.releases if release in committed],
             "staged": wanted in app.releases,
             "manifest": app.releases.get(app.current) if app.current and app.current != wanted else None,

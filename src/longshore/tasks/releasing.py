@@ -8,7 +8,7 @@ from typing import Any
 
 from longshore.agent import wire
 from longshore.console import seconds_text
-from longshore.errors import DeployError, HostError, LongshoreError, Problems
+from longshore.errors import DeployError, Problems
 from longshore.images import resolve
 from longshore.inventory.model import Migrate, Target
 from longshore.plan import HostPlan, Plan, make_plan
@@ -17,6 +17,7 @@ from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report, Rollout
 from longshore.rollout.moves import Story
+from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
 
 
@@ -53,28 +54,19 @@ def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
 def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
     """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good."""
     seen = look(fleet, app, {})
+    wanted = releases_to_go_back_to(app, seen, to)
     moves = []
-    problems: list[LongshoreError] = []
     same = []
-    for host, state in seen.items():
-        back = to or state["previous"]
-        if back is None:
-            problems.append(HostError(f"{app} has no release before {state['current']}", where=host))
-        elif back not in state["releases"]:
-            kept = ", ".join(state["releases"]) or "none"
-            problems.append(
-                HostError(f"release {back} of {app} is not kept here", where=host, hint=f"There are: {kept}.")
-            )
-        elif back == state["current"] and state["good"]:
-            same.append(HostReport(host, "nothing to do", back))
-        else:
-            target = fleet.target(app, host)
-            services = frozenset(one["service"] for one in state["containers"])
-            move = Move(host, back, state["current"], services, smoke=target.app.smoke)
-            moves.append(replace(move, roles=target.roles, url=target.app.url))
-            fleet.output.say(f"{host}: {state['current']} → {back}")
-    if problems:
-        raise Problems(problems)
+    for host, release in wanted.items():
+        state = seen[host]
+        if release == state["current"] and state["good"]:
+            same.append(HostReport(host, "nothing to do", release))
+            continue
+        target = fleet.target(app, host)
+        services = frozenset(one["service"] for one in state["containers"])
+        move = Move(host, release, state["current"], services, smoke=target.app.smoke)
+        moves.append(replace(move, roles=target.roles, url=target.app.url))
+        fleet.output.say(f"{host}: {state['current'] or 'nothing'} → {release}")
     if moves:
         story = Story(
             app,

@@ -5,6 +5,8 @@ Only thin functions here and in the modules beside: what they do is imported whe
 
 from __future__ import annotations
 
+import atexit
+import gc
 from importlib import import_module
 from types import ModuleType
 
@@ -48,6 +50,10 @@ def _collect() -> Collection:
 
 
 ns = _collect()
+
+# Python's last act is to look for garbage among everything that was imported: a fifth of a short run's CPU.
+# What is frozen isn't looked at; files are flushed and threads ended all the same.
+atexit.register(gc.freeze)
 
 
 def main() -> None:

@@ -192,3 +192,19 @@ def test_hosts_are_only_to_be_left_out_where_some_are_left(project: Path) -> Non
     _, _, said = _run(project, "deploy", "--env", "prod", *pin)
     assert "Mend that." in said
     assert "--limit" not in said
+
+
+def test_a_defect_of_ours_is_a_sentence_without_what_it_may_hold() -> None:
+    script = (
+        "from invoke import Collection, Program\n"
+        "from longshore.tasks.command import task\n"
+        "@task()\n"
+        "def fail(context):\n"
+        "    raise KeyError('s3cret-value')\n"
+        "Program(namespace=Collection(fail)).run(['x', 'fail'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Longshore itself failed (KeyError in" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr

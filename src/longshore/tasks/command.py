@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from invoke.exceptions import Exit
@@ -43,16 +45,12 @@ def task(**settings: Any) -> Callable[[Body], Any]:
                 return show_help(name)
             try:
                 return body(context, *args, **kwargs)
-            except LongshoreError as error:
+            except Exit:
+                raise
+            except Exception as error:
                 if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
                     raise
-                show(error, as_json=bool(kwargs.get("json")))
-                raise Exit(code=1) from None
-            except OSError as error:
-                # A file that may not be read, a disk that is full: whoever runs this can mend it.
-                if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
-                    raise
-                show(_of_the_system(error), as_json=bool(kwargs.get("json")))
+                show(_sentence(error), as_json=bool(kwargs.get("json")))
                 raise Exit(code=1) from None
             except KeyboardInterrupt:
                 raise Exit("stopped by Ctrl-C.", code=130) from None
@@ -68,8 +66,20 @@ def task(**settings: Any) -> Callable[[Body], Any]:
     return decorate
 
 
-def _of_the_system(error: OSError) -> LongshoreError:
-    return LongshoreError(error.strerror or str(error), where=str(error.filename) if error.filename else None)
+def _sentence(error: Exception) -> LongshoreError:
+    if isinstance(error, LongshoreError):
+        return error
+    if isinstance(error, OSError):
+        # A file that may not be read, a disk that is full: whoever runs this can mend it.
+        where = str(error.filename) if error.filename else None
+        return LongshoreError(error.strerror or str(error), where=where)
+    # A defect of ours. Not its message: that can hold what must not be shown.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {PurePath(frame.filename).name}:{frame.lineno}"
+    return LongshoreError(
+        f"Longshore itself failed ({place}); what had been begun on hosts is taken back there",
+        hint="Please report it with what --debug shows: `invoke --debug TASK …`.",
+    )
 
 
 def show(error: LongshoreError, *, as_json: bool = False) -> None:

@@ -347,3 +347,11 @@ def test_a_key_that_the_host_does_not_take_is_a_sentence(project: Project) -> No
     assert done.code == 1
     assert "h1:" in done.err
     assert "refuse" in done.err or "accept" in done.err
+
+
+def test_a_host_can_have_a_state_folder_of_its_own(project: Project) -> None:
+    project.write("inventory/host_vars/h2.yml", "longshore: {state_dir: /srv/longshore}\n")
+    assert project.deploy().code == 0
+    ours = project.lab.ssh("h2", ["sh", "-c", "ls /srv/longshore; ls -d /var/lib/longshore || true"]).stdout
+    assert ours.split() == ["agent", "shop"]
+    assert project.page("h2") == "1 hello"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Connections:
     """A :class:`~longshore.remote.session.Connector`: opens the links of one run. Safe to use from threads.
 
-    ``connect_timeout`` is seconds. ``accept_new`` records unknown host keys, as OpenSSH's setting of that
+    ``state_dirs`` are those of hosts that have one of their own, by name. ``connect_timeout`` is seconds. ``accept_new`` records unknown host keys, as OpenSSH's setting of that
     name. ``handshakes`` bounds the handshakes that one sshd sees from us at once. ``ask`` asks the person
     for a password; by default on the terminal, without echo.
     """
@@ -33,6 +33,7 @@ class Connections:
         self,
         *,
         state_dir: str = "/var/lib/longshore",
+        state_dirs: Mapping[str, str] | None = None,
         connect_timeout: float = 10.0,
         accept_new: bool = False,
         handshakes: int = 8,
@@ -40,6 +41,7 @@ class Connections:
         ask: Callable[[str], str] | None = None,
     ) -> None:
         self._state_dir = state_dir
+        self._state_dirs = state_dirs or {}
         self._connect_timeout = connect_timeout
         self._accept_new = accept_new
         self._handshakes = handshakes
@@ -56,6 +58,7 @@ class Connections:
         """For the hosts of an environment, with its settings."""
         return cls(
             state_dir=environment.state_dir,
+            state_dirs={host: target.state_dir for (_, host), target in environment.targets.items()},
             connect_timeout=environment.connect_timeout,
             accept_new=accept_new,
         )
@@ -63,16 +66,17 @@ class Connections:
     def __call__(self, host: Host) -> Link:
         """A link to ``host``, already connected. Raises ``HostError`` with a sentence."""
         link: Link
+        state_dir = self._state_dirs.get(host.name, self._state_dir)
         if host.ssh.connection == "local":
             from longshore.remote.local import LocalLink
 
-            link = LocalLink(host, self._passwords(), state_dir=self._state_dir)
+            link = LocalLink(host, self._passwords(), state_dir=state_dir)
         else:
             from longshore.remote.ssh import SshLink
 
             routes, opener = self._roads()
             route = routes.to(host)
-            ssh = SshLink(host, route, opener, self._passwords(), state_dir=self._state_dir)
+            ssh = SshLink(host, route, opener, self._passwords(), state_dir=state_dir)
             ssh.open()
             link = ssh
         with self._lock:

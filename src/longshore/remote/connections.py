@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 class Connections:
     """A :class:`~longshore.remote.session.Connector`: opens the links of one run. Safe to use from threads.
 
-    ``state_dirs`` are those of hosts that have one of their own, by name. ``connect_timeout`` is seconds. ``accept_new`` records unknown host keys, as OpenSSH's setting of that
-    name. ``handshakes`` bounds the handshakes that one sshd sees from us at once. ``ask`` asks the person
-    for a password; by default on the terminal, without echo.
+    ``state_dirs`` are those of hosts that have one of their own, by name. ``connect_timeout`` is seconds.
+    ``accept_new`` records unknown host keys, as OpenSSH's setting of that name. ``handshakes`` bounds the
+    handshakes that one sshd sees from us at once. ``ask`` asks the person for a password; by default on the
+    terminal, without echo.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab.project import PYTHON, Project
 
 from longshore.bootstrap import EngineSettings, Outcome, bootstrap_host, wish
 from longshore.errors import AgentError
@@ -343,3 +344,70 @@ def test_dockers_own_repository_is_trusted_by_its_key_only(site: Site) -> None:
     assert "docker-ce " in site.on("dpkg-query -W -f '${Package} ${Version}\\n'")
     assert "it runs" in site.on(APP)
     assert site.run(**where, key=key).changes == ()
+
+
+@pytest.fixture
+def project(lab_wanted: None, tmp_path: Path) -> Iterator[Project]:
+    """The test server and one bare host, which is reached as root; images come from the lab's registry."""
+    lab = Lab("bootuser")
+    lab.down()
+    try:
+        lab.up(1, bare=["h1"])
+        lab.registry_up()
+        lab.stand_in([PYTHON])
+        made = Project(tmp_path, lab)
+        made.server()
+        yield made
+    finally:
+        lab.down()
+
+
+def _as(project: Project, user: str) -> None:
+    """The inventory with this user, who becomes nobody else."""
+    project.inventory("h1", app="stability: 1s")
+    file = project.root / "inventory/try.yml"
+    file.write_text(file.read_text().replace("ansible_user: root", f"ansible_user: {user}"))
+
+
+def test_the_user_it_makes_deploys_without_root_login_and_without_sudo(project: Project) -> None:
+    _as(project, "root")
+    words = ("bootstrap", "--env", "try", "--user", "deployer", "--json")
+    first = project.run(*words)
+    assert first.code == 0, first.all
+    assert "1 key of root" in " ".join(results(first.json())["h1"]["changes"])
+    again = project.run(*words)
+    assert (again.code, results(again.json())["h1"]["changes"]) == (0, [])
+    assert project.run(*words, "--check").code == 0
+
+    script = """
+        stat -c '%a %U' /var/lib/longshore ~deployer/.ssh ~deployer/.ssh/authorized_keys
+        cmp /root/.ssh/authorized_keys ~deployer/.ssh/authorized_keys
+        getent passwd deployer | cut -d: -f7; getent shadow deployer | cut -d: -f2; id -Gn deployer
+        su deployer -c 'sudo -n true' 2>/dev/null || echo no sudo
+    """
+    said = project.lab.ssh("h1", ["bash", "-s"], stdin=script).stdout.splitlines()
+    assert said == [
+        *("700 deployer", "700 deployer", "600 deployer", "/bin/bash", "*", "deployer docker", "no sudo")
+    ]
+
+    _as(project, "deployer")
+    deployed = project.deploy()
+    assert deployed.code == 0, deployed.all
+    assert project.page("h1") == "1 hello"
+    (container,) = project.containers("h1")
+    assert container["State"]["Health"]["Status"] == "healthy"
+    seen = project.status()["h1"]
+    assert seen["good"] is True, seen
+
+    # With releases in it, the folder goes to another user whole, and the one before is told so.
+    _as(project, "root")
+    handed = project.run("bootstrap", "--env", "try", "--user", "second", "--json")
+    assert handed.code == 0, handed.all
+    refused = project.deploy(VERSION="2")
+    assert refused.code == 1
+    assert "belongs to second, and this is root" in refused.all
+    _as(project, "second")
+    deployed = project.deploy(VERSION="2")
+    assert deployed.code == 0, deployed.all
+    assert project.page("h1") == "2 hello"
+    assert len(project.containers("h1")) == 1

@@ -129,6 +129,19 @@ def test_an_agent_that_others_can_change_is_not_run(agent: program.Program, tmp_
     assert str(state / "agent") in str(messages[0]["message"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_named_with_its_owner_and_left_alone(
+    agent: program.Program, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 54321, 54321)
+    messages, code = start(agent, state, b"")
+    assert (messages[0]["code"], code) == ("no-permission", 1)
+    assert "belongs to user 54321, and this is root" in str(messages[0]["message"])
+    assert list(state.iterdir()) == []
+
+
 def test_the_three_newest_agents_are_kept(tmp_path: Path) -> None:
     source, state = tmp_path / "source", tmp_path / "state"
     source.mkdir()

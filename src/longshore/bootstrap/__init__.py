@@ -4,6 +4,6 @@
 """
 
 from longshore.bootstrap.run import Outcome, bootstrap_host
-from longshore.bootstrap.settings import EngineSettings, wish
+from longshore.bootstrap.settings import EngineSettings, user_name, wish
 
-__all__ = ["EngineSettings", "Outcome", "bootstrap_host", "wish"]
+__all__ = ["EngineSettings", "Outcome", "bootstrap_host", "user_name", "wish"]

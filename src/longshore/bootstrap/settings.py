@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from longshore.errors import LongshoreError
 from longshore.inventory.model import Environment, Logging, Registry
 
 HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 """Docker Hub's names. The engine asks mirrors for this registry only (moby, registry-mirrors)."""
+NOT_USERS = {
+    "root": "it is there, and deploys without being made",
+    "docker": "its own group would be the engine's",
+    "nobody": "it must own nothing",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class EngineSettings:
     """For containers that don't say otherwise, ours or not."""
     docker_group: bool = False
     """Whether the login user joins the group docker, which is as good as being root."""
+    user: str = ""
+    """The user that deploys from now on (:func:`user_name`): made, let in, and given the state folder."""
     lock_timeout: float = 300.0
     """Seconds to wait for another package manager."""
 
@@ -41,8 +50,27 @@ def wish(environment: Environment, settings: EngineSettings, *, check: bool) -> 
         "key": settings.key,
         "lock_timeout": settings.lock_timeout,
         "docker_group": settings.docker_group,
+        "user": settings.user,
         "daemon": daemon_defaults(settings, environment.registries.values()),
     }
+
+
+def user_name(text: str) -> str:
+    """``text``, when it can be the name of the user that deploys. Raises ``LongshoreError``."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", text):
+        # What useradd itself takes (useradd(8)), without its trailing $, which is for machines.
+        raise LongshoreError(
+            f"{text!r} can't be the name of a user.",
+            where="--user",
+            hint="Up to 32 of a-z, 0-9, _ and -, the first of them a letter or _.",
+        )
+    if text in NOT_USERS:
+        raise LongshoreError(
+            f"{text} isn't a user to deploy as: {NOT_USERS[text]}.",
+            where="--user",
+            hint="Choose another name, for example `deployer`.",
+        )
+    return text
 
 
 def daemon_defaults(settings: EngineSettings, registries: Iterable[Registry]) -> dict[str, Any]:

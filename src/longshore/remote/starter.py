@@ -39,14 +39,30 @@ def read_number() -> int:
     return int(digits)
 
 
+def name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "user %d" % uid
+
+
 def check_ours(path: str) -> None:
     """A folder that somebody else can write to would let them run code as us."""
     status = os.stat(path)
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+    if status.st_uid not in (0, os.geteuid()):
+        refuse(
+            "no-permission",
+            "the folder %s belongs to %s, and this is %s." % (path, name(status.st_uid), name(os.geteuid())),
+            "Deploy as its owner (`ansible_user`, without `ansible_become`), or give it to another user with"
+            " `invoke bootstrap --user`.",
+        )
+    if status.st_mode & 0o022:
         refuse(
             "no-permission",
             "the folder %s can be written by others, so the agent in it can not be trusted." % path,
-            "Run `chown root %s && chmod go-w %s` on the host." % (path, path),
+            "Run `chmod go-w %s` on the host." % path,
         )
 
 
@@ -102,20 +118,21 @@ def start(state_dir: str, wanted: str) -> int:
     agents = os.path.join(state_dir, "agent")
     program = os.path.join(agents, wanted)
     try:
-        os.makedirs(agents, mode=0o700, exist_ok=True)
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        # Before anything is put there: root's folder in another's would lock them out.
         check_ours(state_dir)
+        os.makedirs(agents, mode=0o700, exist_ok=True)
         check_ours(agents)
         if not os.path.isdir(program):
             receive(agents, wanted)
         check_ours(program)
         os.utime(program)
     except PermissionError:
-        import pwd
-
         refuse(
             "no-permission",
-            "%s can not write to %s." % (pwd.getpwuid(os.geteuid()).pw_name, state_dir),
-            "Set `ansible_become: true` for this host, or run `invoke bootstrap`.",
+            "%s can not write to %s." % (name(os.geteuid()), state_dir),
+            "Set `ansible_become: true` for this host, or run `invoke bootstrap --user %s` as root."
+            % name(os.geteuid()),
         )
     except OSError as error:
         refuse("no-space" if error.errno == 28 else "no-agent", "%s: %s." % (agents, error.strerror), "")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @task(
     help={
         "check": "only say what would be done; exit code 2 when there is something",
+        "user": "make this user, who then deploys without root login and sudo (as good as root)",
         "docker-group": "let the login user use the engine without sudo (as good as root)",
     }
 )
@@ -23,14 +24,15 @@ def bootstrap(
     context: Any,
     env: str = "",
     limit: str = "",
+    user: str = "",
     check: bool = False,
     docker_group: bool = False,
     json: bool = False,
 ) -> None:
-    """Prepare hosts: Docker engine, Compose, buildx, the engine's settings, folders. Again is fine."""
+    """Prepare hosts: Docker engine, Compose, buildx, the engine's settings, user, folders. Again is fine."""
     from pathlib import Path
 
-    from longshore.bootstrap import EngineSettings, bootstrap_host, wish
+    from longshore.bootstrap import EngineSettings, bootstrap_host, user_name, wish
     from longshore.console import Masks, make_output
     from longshore.errors import LongshoreError, Problems
     from longshore.inventory import find_root, load, masked_values
@@ -45,7 +47,8 @@ def bootstrap(
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         hosts = _hosts(environment, limit)
-        request = wish(environment, EngineSettings(docker_group=docker_group), check=check)
+        settings = EngineSettings(docker_group=docker_group, user=user_name(user) if user else "")
+        request = wish(environment, settings, check=check)
         with Links(environment) as links:
 
             def one(name: str) -> Outcome:
@@ -67,6 +70,10 @@ def bootstrap(
         outcomes = {name: item.get() for name, item in reached.items() if item.error is None}
         errors = {name: item.error for name, item in reached.items() if item.error is not None}
         output.result({"check": check, "hosts": {name: _json(item) for name, item in outcomes.items()}})
+        if user and outcomes and not check:
+            output.say(
+                f"To deploy as {user}, say `ansible_user: {user}` in the inventory, without `ansible_become`."
+            )
         if errors:
             raise Problems(errors.values())
     except LongshoreError as error:

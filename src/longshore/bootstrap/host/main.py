@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import errno
-import grp
-import os
-import stat
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.bootstrap.host import packages, system
+from longshore.bootstrap.host import folder, packages, system, user
 from longshore.bootstrap.host.found import Found, look
 from longshore.bootstrap.host.say import Changes, Refusal, emit, note
 from longshore.bootstrap.host.service import Service
 from longshore.bootstrap.host.settings import Settings
-from longshore.bootstrap.host.system import run
 from longshore.bootstrap.host.versions import version_text
 
 
@@ -50,8 +46,15 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
     changes = Changes(check=bool(wish["check"]))
     service = Service()
     found = look()
+    state_dir, name = Path(wish["state_dir"]), wish["user"]
     settings = Settings(changes, service, wish["daemon"], wish["state_dir"])
-    _state_dir(changes, Path(wish["state_dir"]))
+    if name:
+        folder.need_free(state_dir, name)
+        user.bring(changes, name)
+    # A folder in use changes hands last: until then, deploying goes on as it was.
+    in_use = bool(name) and state_dir.exists()
+    if not in_use:
+        folder.bring(changes, state_dir, name)
     # What isn't running starts once, with its settings. An old engine that runs learns of live-restore
     # before its upgrade restarts it.
     upgrade = found.engine and "engine" in found.missing
@@ -73,33 +76,13 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
         _started(changes, service)
     settings.put(engine=found.engine)
     settings.take_over()
+    if name:
+        user.join_docker(changes, name)
     if wish["docker_group"]:
-        _in_group(changes)
+        _login_joins(changes)
+    if in_use:
+        folder.bring(changes, state_dir, name)
     return _result(changes, service, look() if changes.made else found)
-
-
-def _state_dir(changes: Changes, path: Path) -> None:
-    """Root's own folder, closed to everyone else: releases hold secrets."""
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        changes.make(f"make {path} (0700, root)", lambda: _make_private(path))
-        return
-    if not stat.S_ISDIR(there.st_mode):
-        raise Refusal("state_dir", f"{path} is no folder", "Move it away, or set `state_dir`.")
-    if there.st_uid != 0 or there.st_mode & 0o077:
-        changes.make(f"close {path} to others (0700, root)", lambda: _close(path))
-
-
-def _make_private(path: Path) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
-    _close(path)
-
-
-def _close(path: Path) -> None:
-    os.chown(path, 0, 0)
-    path.chmod(0o700)
 
 
 def _started(changes: Changes, service: Service) -> None:
@@ -112,24 +95,13 @@ def _started(changes: Changes, service: Service) -> None:
             changes.make("start the engine", service.start)
 
 
-def _in_group(changes: Changes) -> None:
+def _login_joins(changes: Changes) -> None:
     """The login user may use the engine without sudo; that is as good as being root."""
-    user = os.environ.get("SUDO_USER", "")
-    if user in ("", "root"):
+    login = user.came_as()
+    if login.pw_uid == 0:
         note("the login user is root, who needs no group docker")
-        return
-    try:
-        members = grp.getgrnam("docker").gr_mem
-    except KeyError:
-        members = []
-    if user not in members:
-        changes.make(f"add {user} to the group docker (from the next login on)", lambda: _add(user))
-
-
-def _add(user: str) -> None:
-    code, output = run(["usermod", "-aG", "docker", user])
-    if code != 0:
-        raise Refusal("group", f"{user} can't be added to the group docker: {output.strip()}")
+    else:
+        user.join_docker(changes, login.pw_name)
 
 
 def _result(changes: Changes, service: Service, found: Found) -> dict[str, object]:

@@ -64,9 +64,17 @@ def _host_plan(host: str, bundle: Bundle, seen: Mapping[str, Any]) -> HostPlan:
         return HostPlan(host, bundle, seen, "repair" if changes else "nothing", changes)
     changes = tuple(_service_changes(bundle, seen.get("manifest") or {}))
     if seen["unfinished"]:
-        first = Change(None, "recover", f"release {seen['unfinished']} was begun and never finished")
+        first = Change(None, "recover", unfinished(seen))
         return HostPlan(host, bundle, seen, "recover", (first, *changes))
     return HostPlan(host, bundle, seen, "release", changes)
+
+
+def unfinished(seen: Mapping[str, Any]) -> str:
+    """What there is to say of a release that was begun: while somebody has the lock, it may be under way."""
+    holder = seen.get("lock")
+    if holder is not None:
+        return f"release {seen['unfinished']} is being brought by {holder.get('by', 'someone')}"
+    return f"release {seen['unfinished']} was begun and never finished"
 
 
 def _service_changes(bundle: Bundle, old: Mapping[str, Any]) -> list[Change]:

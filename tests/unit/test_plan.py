@@ -79,3 +79,9 @@ def test_a_bundles_id_is_its_content_and_nothing_else() -> None:
     assert _bundle().id != _bundle("shop:2").id
     other_host = Bundle(**{**vars(_bundle()), "host": "h2"})
     assert other_host.id == _bundle().id
+
+
+def test_a_release_that_another_run_is_bringing_just_now_is_not_called_unfinished() -> None:
+    seen = _seen(_bundle(), unfinished="abc", lock={"by": "ann@laptop"})
+    [first, *_] = make_plan("shop", {"h1": _bundle()}, {"h1": seen}).todo[0].changes
+    assert first.why == "release abc is being brought by ann@laptop"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+import longshore.rollout.rollout as rollout_module
 from longshore.agent import wire
 from longshore.console import make_output
 from longshore.errors import AgentError, ConnectionLostError
@@ -271,3 +273,20 @@ def test_a_roles_check_that_finds_something_takes_every_host_back() -> None:
     assert not report.ok
     assert "h1 takes no money" in str(report.problems[0])
     assert _running(fleet) == {_bundle("h1", "1").id}
+
+
+def test_a_second_ctrl_c_asks_nothing_more_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = _deployed("1")
+    really_wait = rollout_module.wait
+
+    def wait(pending: Any, **how: Any) -> Any:
+        if any(wire.SWITCH in host.ops() for host in fleet.hosts.values()):
+            raise KeyboardInterrupt
+        return really_wait(pending, **how)
+
+    monkeypatch.setattr(rollout_module, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        _run(fleet, _story(fleet, "2"))
+    asked = {op for host in fleet.hosts.values() for op in host.ops()}
+    assert wire.SWITCH in asked
+    assert not asked & {wire.REVERT, wire.UNLOCK}

@@ -14,6 +14,8 @@ from typing import Any, Dict, Optional
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
 
+_HINT = "Try again when that is done; `invoke deploy --wait 5m` waits for it."
+
 
 class Lock:
     """The lock of one app on this host."""
@@ -44,7 +46,7 @@ class Lock:
                 if time.monotonic() >= until:
                     holder = self.holder()
                     os.close(handle)
-                    raise Refusal(wire.LOCKED, _sentence(holder), "", {"holder": holder}) from None
+                    raise Refusal(wire.LOCKED, _sentence(holder), _HINT, {"holder": holder}) from None
                 time.sleep(0.05)
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps({**owner, "since": time.time()}).encode(), 0)

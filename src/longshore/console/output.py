@@ -242,7 +242,9 @@ class LiveOutput(PlainOutput):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+        for column in columns:
+            table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(self.masks.text(cell)) for cell in row))
         with self._lock:

@@ -40,11 +40,12 @@ class Rollout:
         self.taken_back: set[str] = set()
         self.noted: set[str] = set()
         self.migrated = False
+        self.abandoned = False
         self.started = time.monotonic()
 
     def run(self) -> Report:
         """Carry it out and report. Raises nothing but what is a defect of ours; a host's failure is in
-        the report."""
+        the report. A second Ctrl-C is raised: the hosts go back when their sessions end."""
         moves = self.story.moves
         pulse = Pulse(self.sessions.values(), every=self.story.lease / 4)
         try:
@@ -61,6 +62,8 @@ class Rollout:
         except _StoppedError:
             self._take_back()
         except KeyboardInterrupt:
+            if self.abandoned:
+                raise
             self.problems.append(DeployError("stopped by Ctrl-C."))
             self._take_back()
         finally:
@@ -209,6 +212,9 @@ class Rollout:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 except KeyboardInterrupt:
                     if interrupted:
+                        # The step still waits for the session's answer: nothing else may be asked there.
+                        self.abandoned = True
+                        self.output.say("The hosts go back alone now; `invoke status` shows when they have.")
                         raise
                     interrupted = True
                     self.output.say(

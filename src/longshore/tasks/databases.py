@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from longshore.inventory.model import Database, Migrate
     from longshore.tasks.fleet import Fleet
 
-_DECLARE = "Declare one under the app in the inventory: databases: {main: {kind: postgres, service: db}}."
+_DECLARE = "Declare it in the inventory, under the app: databases: {main: {kind: postgres, service: db}}."
 
 _DATABASE = {"database": "its name under databases: in the inventory, when there are several"}
 
@@ -49,7 +49,8 @@ def _client(*, env: str, app: str, limit: str, database: str, host: str, kind: s
         words = after_dashes()
         command = client_command(wanted, *words)
         if not words:
-            done(interactive(where, command))
+            task = "psql" if kind else "db-shell"
+            done(interactive(where, command, instead=f"invoke {task} --env {env} -- COMMAND"))
             return
         output = Passthrough(fleet.output.masks)
         try:

@@ -11,6 +11,7 @@ from longshore.tasks.command import done, task
 def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bool = False) -> None:
     """Show each host's release, containers and health; exit code 1 when something is not as committed."""
     from longshore.agent import wire
+    from longshore.plan import unfinished
     from longshore.tasks.fleet import open_fleet, raise_all
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
@@ -31,8 +32,8 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
                 for sentence in seen["drift"]:
                     fleet.output.say(f"{host}: {sentence}")
                 if seen["unfinished"]:
-                    fleet.output.say(f"{host}: release {seen['unfinished']} was begun and never finished")
-                if seen["lock"]:
+                    fleet.output.say(f"{host}: {unfinished(seen)}")
+                elif seen["lock"]:
                     fleet.output.say(f"{host}: locked by {seen['lock'].get('by', 'someone')}")
             fleet.output.result({"app": name, "hosts": values})
             raise_all(errors)

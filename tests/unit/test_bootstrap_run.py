@@ -154,6 +154,11 @@ def test_every_module_of_the_host_travels_and_needs_nothing_but_python_3_9() -> 
         known.add(name)
 
 
+def test_the_user_travels_in_the_request_and_nobody_is_made_unasked() -> None:
+    assert wish(_environment(), EngineSettings(), check=True)["user"] == ""
+    assert wish(_environment(), EngineSettings(user="deployer"), check=True)["user"] == "deployer"
+
+
 def _environment(*registries: Registry) -> Environment:
     values = SimpleNamespace(state_dir="/var/lib/x", registries={one.name: one for one in registries})
     return cast(Environment, values)
@@ -176,6 +181,11 @@ def test_a_mirror_with_a_scheme_keeps_it_and_its_host_is_what_is_insecure() -> N
     wanted = daemon_defaults(EngineSettings(), [mirror])
     assert wanted["registry-mirrors"] == ["https://mirror.test/"]
     assert wanted["insecure-registries"] == ["mirror.test"]
+
+
+def test_a_registry_that_is_also_the_mirror_is_named_once() -> None:
+    registries = [Registry("docker.io", insecure=True, mirror="r:5000"), Registry("r:5000", insecure=True)]
+    assert daemon_defaults(EngineSettings(), registries)["insecure-registries"] == ["r:5000"]
 
 
 def test_defaults_are_those_of_the_services_logging() -> None:

@@ -97,8 +97,8 @@ def daemon_defaults(settings: EngineSettings, registries: Iterable[Registry]) ->
         "log-driver": logging.driver,
         "log-opts": options,
         "live-restore": settings.live_restore,
-        "registry-mirrors": sorted(mirrors),
-        "insecure-registries": sorted(insecure),
+        "registry-mirrors": sorted(set(mirrors)),
+        "insecure-registries": sorted(set(insecure)),
     }
     return {key: value for key, value in wanted.items() if value not in ([], {}, False)}
 

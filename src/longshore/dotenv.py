@@ -54,6 +54,8 @@ class Entry:
     value: str = field(repr=False)
     line: int
     column: int
+    unset: bool = False
+    """A ``$NAME`` in it is neither set nor has a default, so nothing stands there."""
 
 
 def encode(value: str) -> str:
@@ -111,6 +113,7 @@ class _Reader:
         self.outer = lookup
         self.position = 0
         self.seen: dict[str, str] = {}
+        self.unset: list[str] = []
 
     def read(self) -> tuple[Entry, ...]:
         entries: list[Entry] = []
@@ -118,6 +121,7 @@ class _Reader:
             start = self.position
             if export := _EXPORT.match(self.text, start):
                 self.position = start = export.end()
+            self.unset.clear()
             key, bare = self._key()
             value: str | None
             if bare:
@@ -129,7 +133,7 @@ class _Reader:
                 continue
             self.seen[key] = value
             line, column = self._place(start)
-            entries.append(Entry(key, value, line, column))
+            entries.append(Entry(key, value, line, column, unset=bool(self.unset)))
         return tuple(entries)
 
     def _place(self, position: int) -> tuple[int, int]:
@@ -220,7 +224,7 @@ class _Reader:
             return self.seen.get(name) if value is None else value
 
         try:
-            return substitute(raw, lookup)
+            return substitute(raw, lookup, on_unset=self.unset.append)
         except SubstitutionError as error:
             raise self._fail(
                 str(error), start, "A literal $ is written $$, or the value goes in single quotes."

@@ -208,3 +208,15 @@ def test_a_defect_of_ours_is_a_sentence_without_what_it_may_hold() -> None:
     assert "Longshore itself failed (KeyError in" in done.stderr
     assert "Traceback" not in done.stderr
     assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_reader_that_goes_or_an_output_that_is_closed_is_no_error(project: Path) -> None:
+    program = f"{sys.executable} -c 'from longshore.tasks import main; main()'"
+    for line in (f"{program} schema | true", f"{program} explain ansible_host --env prod | true"):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=project, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    closed = f"{program} render --env prod --no-pin >&-"
+    done = subprocess.run(["bash", "-c", closed], cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

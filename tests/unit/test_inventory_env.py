@@ -159,3 +159,13 @@ def test_explain_of_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
         explain(environment, "env.LOGLEVEL", host="h1")
     value: EnvValue = environment.targets["shop", "h1"].env["LOG_LEVEL"]
     assert value.secret
+
+
+def test_a_dollar_in_an_env_file_that_is_read_as_nothing_is_pointed_out_without_what_was_lost(
+    tmp_path: Path,
+) -> None:
+    files = {"inventory/prod.yml": SHOP, "env/prod.env": "A=pa$word\nB='pa$word'\nC=$A-${D:-x}\n"}
+    warnings = [text for text in loaded(tmp_path, files).warnings if "$" in text]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("env/prod.env:1: A has a $")
+    assert "word" not in warnings[0]

@@ -190,7 +190,7 @@ class Daily:
             "out_of_memory": bool(state.get("OOMKilled")),
             "output": (checks[-1].get("Output") or "").strip()[-1000:] if checks else "",
         }
-        why = ailment(row, bool(facts["one_shot"]))
+        why = ailment(row, bool(facts["one_shot"] or facts.get("may_exit")))
         return {**row, "ok": not why, "why": why}
 
     def volumes(self, args: Dict[str, Any]) -> List[str]:

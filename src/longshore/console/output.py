@@ -13,6 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from longshore.console.masks import Masks
@@ -55,7 +56,8 @@ class Output(Protocol):
 
 def make_output(*, as_json: bool = False, stream: TextIO | None = None) -> Output:
     """The kind that fits: JSON when asked, live rows on a terminal, plain lines elsewhere."""
-    out = stream or sys.stdout
+    # Python has no standard output where it was closed (`>&-`).
+    out = stream or sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     if as_json:
         return JsonOutput(out)
     if out.isatty():

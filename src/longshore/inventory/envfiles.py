@@ -47,7 +47,7 @@ def read_env_files(
             return {}
         files.append(path)
         name = str(path.relative_to(root))
-        found = _read(path, name, report, shared=shared)
+        found = _read(path, name, report, warnings, shared=shared)
         if any(looks_secret(key, entry.value) for key, entry in found.items()) and _is_public(path, root):
             warnings.append(f"{name} holds secrets and every user of this machine can read it: chmod 600 it.")
         return found
@@ -74,7 +74,7 @@ def read_env_files(
 
 
 def _read(
-    path: Path, name: str, report: Callable[[InventoryError], None], *, shared: bool
+    path: Path, name: str, report: Callable[[InventoryError], None], warnings: list[str], *, shared: bool
 ) -> dict[str, EnvEntry]:
     found: dict[str, EnvEntry] = {}
     try:
@@ -94,6 +94,12 @@ def _read(
                     where=where,
                     hint="Keep one of them.",
                 )
+            )
+        if entry.unset:
+            # Not which name: it may be a part of a password.
+            warnings.append(
+                f"{where}: {entry.key} has a $ and a name that is not set, which Compose reads as nothing. "
+                "In single quotes a $ stays."
             )
         found[entry.key] = EnvEntry(entry.value, where, shared)
     return found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
@@ -47,6 +49,10 @@ def task(**settings: Any) -> Callable[[Body], Any]:
                 return body(context, *args, **kwargs)
             except Exit:
                 raise
+            except BrokenPipeError:
+                # Who read has seen enough (`| head`); Python's own last flush must not complain, either.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=0) from None
             except Exception as error:
                 if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
                     raise

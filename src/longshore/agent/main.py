@@ -31,6 +31,8 @@ _NEEDS_LOCK = {
 
 
 _TICK = 1.0
+_PROGRESS = ("compose", "pull")
+_PROGRESS_PAUSE = 0.2
 
 
 class Agent:
@@ -47,6 +49,7 @@ class Agent:
         self.run = ""
         self.begun: Dict[str, Dict[str, Any]] = {}
         self.answering = 0
+        self.told: Dict[str, float] = {}
         self.lease = 0.0
         self.heard = time.monotonic()
         self.gone = threading.Event()
@@ -101,7 +104,16 @@ class Agent:
             pass
 
     def emit(self, kind: str, **facts: Any) -> None:
-        """An event of the request that is being answered."""
+        """An event of the request that is being answered.
+
+        Progress is for the eye: of what comes faster than it can be read, the rest is left out. Each line
+        costs the controller a third of a millisecond, and there may be fifty hosts.
+        """
+        if kind in _PROGRESS:
+            now = time.monotonic()
+            if now - self.told.get(kind, -_PROGRESS_PAUSE) < _PROGRESS_PAUSE:
+                return
+            self.told[kind] = now
         self.say({"id": self.answering, "type": "event", "kind": kind, **facts})
 
     def answer(self, request: Dict[str, Any], payload: bytes) -> None:

@@ -220,3 +220,12 @@ def test_a_reader_that_goes_or_an_output_that_is_closed_is_no_error(project: Pat
     closed = f"{program} render --env prod --no-pin >&-"
     done = subprocess.run(["bash", "-c", closed], cwd=project, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_that_is_not_utf_8_gets_a_question_mark_and_no_crash(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, out, said = _run(project, "render", "--env", "prod", "--no-pin", "--out", "\u00f6ut")
+    assert (code, said) == (0, "")
+    assert "Written to ?ut/." in out

@@ -28,7 +28,10 @@ def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     patient = Engine(daily.engine.path, timeout=_PATIENCE)
     done = []
     for one in _ordered(daily, args):
-        if one["service"] in services:
+        facts = services.get(one["service"])
+        # One with `restart: "no"` that has ended may be a job; it runs again when it is asked for by name.
+        over = facts and facts.get("may_exit") and one["state"] == "exited" and not args.get("service")
+        if facts and not over:
             daily.emit("compose", line=f"{one['service']} restarts")
             patient.request("POST", f"/containers/{one['id']}/restart")
             done.append(one["name"])

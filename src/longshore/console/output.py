@@ -6,6 +6,7 @@ output and nothing else there. Every string is masked on its way out.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -58,6 +59,9 @@ def make_output(*, as_json: bool = False, stream: TextIO | None = None) -> Outpu
     """The kind that fits: JSON when asked, live rows on a terminal, plain lines elsewhere."""
     # Python has no standard output where it was closed (`>&-`).
     out = stream or sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+    # A terminal that isn't UTF-8 shows a ? for what it hasn't; it doesn't end a deploy.
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="replace")
     if as_json:
         return JsonOutput(out)
     if out.isatty():
@@ -246,7 +250,8 @@ class LiveOutput(PlainOutput):
 
         table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            # Nothing is left out where there is room for it; a narrow terminal gets an ellipsis.
+            table.add_column(column, overflow="fold" if self._console.width >= 100 else "ellipsis")
         for row in rows:
             table.add_row(*(Text(self.masks.text(cell)) for cell in row))
         with self._lock:

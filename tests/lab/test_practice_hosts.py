@@ -274,6 +274,7 @@ def test_a_bare_host_has_sudo_and_no_docker(other: Callable[[str], Lab]) -> None
     )
 
 
+@pytest.mark.timeout(2400)  # the first time, a whole Debian is unpacked and set up under QEMU
 def test_an_arm64_host_runs_arm64_images_and_says_so(other: Callable[[str], Lab], lab: Lab) -> None:
     arm = other(f"{GONE}-arm")
     arm.up(1, arch={"h1": "arm64"})

@@ -73,8 +73,9 @@ def _create(tree: Hierarchy, steps: tuple[str, ...]) -> Path:
                 if not tree.v2:
                     _inherit_cpuset(path)
             return path
-        except FileNotFoundError:
-            if not left:
+        except OSError as gone:
+            # A group removed between the open and the read of its file answers "no such device".
+            if not left or gone.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
     raise AssertionError("unreachable")
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from longshore.errors import DeployError
+from longshore.console import Output
+from longshore.errors import DeployError, LongshoreError
+from longshore.remote.session import Session
 from longshore.roles import HookName
 from longshore.rollout.moves import Move, Story
 
 
-def run_hooks(name: HookName, move: Move, story: Story) -> None:
+def run_hooks(name: HookName, move: Move, story: Story, session: Session | None, output: Output) -> None:
     """Run a host's hooks of that name, in the order of its roles. Raises ``DeployError`` when one fails."""
     for role in move.roles:
         hook = role.hooks.get(name)
         if hook is not None:
             _guarded(f"the hook {name} of the role {role.name}", move, hook, hook_facts(move, story))
+
+
+def tell_hooks(
+    name: HookName,
+    moves: Sequence[Move],
+    story: Story,
+    sessions: Mapping[str, Session],
+    output: Output,
+    *,
+    error: str = "",
+) -> None:
+    """Hooks after the fact, on these hosts: one that fails is told, and changes nothing."""
+    for move in moves:
+        try:
+            run_hooks(name, move, story, sessions.get(move.host), output)
+        except LongshoreError as problem:
+            output.say(f"warning: {problem}")
 
 
 def run_role_checks(move: Move, story: Story) -> list[DeployError]:

@@ -16,7 +16,7 @@ from longshore.errors import DeployError, HostError, LongshoreError
 from longshore.remote.session import Event, Session
 from longshore.render.pack import pack
 from longshore.roles import HookName
-from longshore.rollout.hooks import run_hooks, run_role_checks
+from longshore.rollout.hooks import run_hooks, run_role_checks, tell_hooks
 from longshore.rollout.moves import HostReport, Move, Report, State, Story
 from longshore.rollout.pulse import Pulse
 
@@ -83,7 +83,7 @@ class Rollout:
     def _stage(self, move: Move, session: Session) -> None:
         if move.bundle is None:
             return
-        run_hooks("before_stage", move, self.story)
+        run_hooks("before_stage", move, self.story, session, self.output)
         self.output.step(move.host, "staging", move.release)
         session.call(
             wire.STAGE,
@@ -93,12 +93,12 @@ class Rollout:
         )
 
     def _switch(self, move: Move, session: Session) -> None:
-        run_hooks("before_switch", move, self.story)
+        run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(move.host, "switching", move.release)
         session.call(wire.SWITCH, self._args(move), on_event=self._teller(move))
         self.output.step(move.host, "verifying", move.release)
         session.call(wire.VERIFY, self._args(move), on_event=self._teller(move))
-        run_hooks("after_switch", move, self.story)
+        run_hooks("after_switch", move, self.story, session, self.output)
         self.output.step(move.host, "healthy", move.release)
 
     def _commit(self, move: Move, session: Session) -> None:
@@ -144,12 +144,10 @@ class Rollout:
 
     def _tell_hooks(self, name: HookName, hosts: set[str]) -> None:
         """Hooks after the fact: one that fails is told, and changes nothing."""
-        for move in self.story.moves:
-            if move.host in hosts:
-                try:
-                    run_hooks(name, move, self.story)
-                except DeployError as error:
-                    self.output.say(f"warning: {error}")
+        moves = [move for move in self.story.moves if move.host in hosts]
+        usable = {host: session for host, session in self.sessions.items() if host in self.locked}
+        why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])
+        tell_hooks(name, moves, self.story, usable, self.output, error=why)
 
     def _take_back(self) -> None:
         """Every host that was begun and not committed goes back to what it ran."""

@@ -15,6 +15,7 @@ from longshore.inventory.model import (
     Logging,
     Migrate,
     Registry,
+    RolloutPolicy,
     ServicePolicy,
     SmokeCheck,
 )
@@ -77,6 +78,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         services={service: _policy(policy) for service, policy in found.get("services", {}).items()},
         defaults=_policy(found.get("defaults", {})),
         migrate=_migrate(found.get("migrate")),
+        rollout=RolloutPolicy(**_own(found.get("rollout", {}))),
         smoke=tuple(_smoke(check, url, path, reading) for check in found.get("smoke", ())),
         databases={key: _database(key, value) for key, value in found.get("databases", {}).items()},
         url=url,

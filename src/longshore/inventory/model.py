@@ -164,6 +164,22 @@ class SmokeCheck:
 
 
 @dataclass(frozen=True)
+class RolloutPolicy:
+    """How a release goes over the fleet; the same for all hosts of an app."""
+
+    serial: tuple[str, ...] = ()
+    """Sizes of the batches: numbers of hosts, or percentages (``25%``) of those that have something to do.
+    The last one repeats. Empty: all at once."""
+    canary: str | None = None
+    """A host pattern: these are the first batch."""
+    max_fail: int = 0
+    """So many hosts may fail and be taken back alone; one more takes all back."""
+    pause: float = 0.0
+    confirm: bool = False
+    on_lost_controller: Literal["back", "keep"] = "back"
+
+
+@dataclass(frozen=True)
 class Database:
     """A database that the daily commands know how to talk to."""
 
@@ -209,6 +225,7 @@ class App:
     defaults: ServicePolicy = field(default_factory=ServicePolicy)
     """Policy for every service that doesn't say otherwise."""
     migrate: Migrate | None = None
+    rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     smoke: tuple[SmokeCheck, ...] = ()
     databases: Mapping[str, Database] = field(default_factory=dict)
     url: str | None = None

@@ -200,6 +200,53 @@ _MIGRATE = Section(
     )
 )
 
+ROLLOUT = Section(
+    settings=(
+        Setting(
+            "serial",
+            ListOf(
+                item=Text(
+                    "a number of hosts, or a percentage",
+                    "25%",
+                    pattern=r"[1-9]\d{0,5}|([1-9]\d?|100)%",
+                    rule="a number of hosts, or a percentage of them (25%)",
+                ),
+                single=True,
+                example="[1, 25%, 100%]",
+            ),
+            "Sizes of the batches, of the hosts that have something to do; the last one repeats.",
+            "all at once",
+            scope="environment",
+        ),
+        Setting("canary", _HOSTS, "These hosts are the first batch.", scope="environment"),
+        Setting(
+            "max_fail",
+            Whole("a whole number", "1"),
+            "So many hosts may fail and are taken back alone; one more takes all back.",
+            "0",
+            scope="environment",
+        ),
+        Setting(
+            "pause", _duration("5m"), "The time between a batch and the next.", "0s", scope="environment"
+        ),
+        Setting(
+            "confirm",
+            Flag(),
+            "Whether a person says yes before each batch but the first.",
+            "false",
+            scope="environment",
+        ),
+        Setting(
+            "on_lost_controller",
+            Choice("back or keep", "keep", ("back", "keep")),
+            "What a host does that loses the controller after its switch: goes back, or keeps the new"
+            " release if that is good.",
+            "back",
+            scope="environment",
+        ),
+    )
+)
+
 _SMOKE = Section(
     one_of=("url", "tcp"),
     settings=(
@@ -307,6 +354,7 @@ APP = Section(
         ),
         Setting("defaults", SERVICE, "Policy for every service that doesn't say otherwise."),
         Setting("migrate", _MIGRATE, "How its schema is brought up to date."),
+        Setting("rollout", ROLLOUT, "How a release goes over the fleet: in batches, and what may fail."),
         Setting(
             "smoke",
             ListOf(item=_SMOKE, example="[{url: /health}]"),

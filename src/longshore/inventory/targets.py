@@ -56,6 +56,7 @@ class TargetBuilder:
                     continue
                 if placed is None:
                     placed = self._placed(name, app, members)
+                    self._check_canary(name, app, members)
                 targets[name, host] = Target(
                     environment=self.environment,
                     root=self.root,
@@ -93,7 +94,7 @@ class TargetBuilder:
         for service, policy in app.services.items():
             if policy.hosts is None:
                 continue
-            said = self._service_hosts(name, service)
+            said = self._said(name, "services", service, "hosts")
             where = said.where if said is not None else app.where
             try:
                 hosts = patterns.match(policy.hosts, hosts=members, groups=self.groups, where=where)
@@ -110,9 +111,23 @@ class TargetBuilder:
             placed[service] = hosts
         return placed
 
-    def _service_hosts(self, app: str, service: str) -> Node | None:
+    def _check_canary(self, name: str, app: App, members: tuple[str, ...]) -> None:
+        if app.rollout.canary is None:
+            return
+        said = self._said(name, "rollout", "canary")
+        where = said.where if said is not None else app.where
+        try:
+            found = patterns.match(app.rollout.canary, hosts=members, groups=self.groups, where=where)
+        except LongshoreError as error:
+            self.report(InventoryError(error.message, where=error.where, hint=error.hint))
+            return
+        if not found:
+            message = f"{app.rollout.canary} (rollout.canary of {name}) matches none of the app's hosts."
+            self.report(InventoryError(message, where=where, hint=f"They are: {', '.join(members[:12])}."))
+
+    def _said(self, app: str, *path: str) -> Node | None:
         node: Node | None = self.levels.declared_apps()[app]
-        for part in ("services", service, "hosts"):
+        for part in path:
             node = node.get(part) if isinstance(node, MappingNode) else None
         return node
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from longshore.inventory.model import (
     App,
     Database,
     Health,
+    HookSettings,
     Logging,
     Migrate,
+    Probe,
     Registry,
     RolloutPolicy,
     ServicePolicy,
     SmokeCheck,
+    Webhook,
 )
 from longshore.inventory.nodes import Key, MappingNode, Node, is_null
 from longshore.inventory.sections import merge
@@ -75,11 +79,13 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         profiles=found.get("profiles", ()),
         files=_files(found.get("files", {}), node, root, path, reading),
         mounts=found.get("mounts", {}),
-        services={service: _policy(policy) for service, policy in found.get("services", {}).items()},
-        defaults=_policy(found.get("defaults", {})),
+        services={service: _policy(policy, reading) for service, policy in found.get("services", {}).items()},
+        defaults=_policy(found.get("defaults", {}), reading),
         migrate=_migrate(found.get("migrate")),
         rollout=RolloutPolicy(**_own(found.get("rollout", {}))),
-        smoke=tuple(_smoke(check, url, path, reading) for check in found.get("smoke", ())),
+        smoke=tuple(_smoke(check, url, root, path, reading) for check in found.get("smoke", ())),
+        hooks=HookSettings(**_own(found.get("hooks", {}))),
+        notify=tuple(_webhook(one) for one in found.get("notify", ()) if one.get("webhook")),
         databases={key: _database(key, value) for key, value in found.get("databases", {}).items()},
         url=url,
         keep=found.get("keep", 5),
@@ -124,7 +130,7 @@ def _files(
     return files
 
 
-def _policy(found: _Values) -> ServicePolicy:
+def _policy(found: _Values, reading: Reading) -> ServicePolicy:
     reserve = found.get("reserve") or {}
     logging, health = found.get("logging"), found.get("health")
     return ServicePolicy(
@@ -140,6 +146,7 @@ def _policy(found: _Values) -> ServicePolicy:
         volumes=found.get("volumes", ()),
         ports=found.get("ports"),
         health=Health(**_own(health)) if health and _own(health) else None,
+        probe=_probe(found.get("probe"), reading),
         environment=found.get("environment", {}),
         labels=found.get("labels", {}),
         replicas=found.get("replicas"),
@@ -169,14 +176,42 @@ def _database(name: str, found: _Values) -> Database:
     )
 
 
-def _smoke(found: _Values, base: str | None, path: str, reading: Reading) -> SmokeCheck:
-    url, tcp = found.get("url"), found.get("tcp")
-    where = found.get("", Where(""))
-    if not url and not tcp and not reading.failed:
-        reading.problem(f"{path}.smoke: a check needs url or tcp.", where, "Write - url: /health")
+_HTTP_ONLY = ("method", "headers", "body", "status", "answer_headers", "latency")
+_TEXT_ONLY = ("contains", "matches", "json")
+
+
+def _smoke(found: _Values, base: str | None, root: Path, path: str, reading: Reading) -> SmokeCheck:
+    url, where, name = found.get("url"), found.get("", Where("")), f"{path}.smoke"
+    kind = next((kind for kind in ("url", "tcp", "tls", "command") if found.get(kind)), "")
+    if not kind and not reading.failed:
+        reading.problem(f"{name}: a check needs url, tcp, tls or command.", where, "Write - url: /health")
     if url and url.startswith("/"):
         if base is None and not reading.failed:
-            reading.problem(f"{path}.smoke: {url} needs the app's url.", where, "Write url: https://…")
+            reading.problem(f"{name}: {url} needs the app's url.", where, "Write url: https://…")
         url = f"{(base or '').rstrip('/')}{url}"
-    values = {name: value for name, value in _own(found).items() if name not in ("name", "url", "tcp")}
-    return SmokeCheck(name=found.get("name", found.get("url") or tcp or "smoke"), url=url, tcp=tcp, **values)
+    wrong = [key for key in _HTTP_ONLY if kind and kind != "url" and key in found]
+    wrong += [key for key in _TEXT_ONLY if kind in ("tcp", "tls") and key in found]
+    wrong += ["days"] if kind and kind != "tls" and "days" in found else []
+    if wrong:
+        reading.problem(f"{name}: a check of {kind} has no {' and no '.join(wrong)}.", where)
+    if "body" in found and found.get("method") in ("GET", "HEAD"):
+        reading.problem(f"{name}: a {found['method']} request has no body.", where, "Write method: POST")
+    values = {key: value for key, value in _own(found).items() if key not in ("name", "url")}
+    check = SmokeCheck(name="", url=url, root=root, **values)
+    return replace(check, name=found.get("name") or found.get("url") or check.place or "smoke")
+
+
+def _probe(found: _Values | None, reading: Reading) -> Probe | None:
+    if not found or not found.get("http"):
+        return None
+    port, slash, rest = found["http"].partition("/")
+    if not 1 <= int(port) <= 65535:
+        reading.problem(f"probe: {port} is not a port.", found.get("", Where("")), "Write http: 8000/health")
+        return None
+    values = {key: value for key, value in _own(found).items() if key != "http"}
+    return Probe(port=int(port), path=f"{slash or '/'}{rest}", **values)
+
+
+def _webhook(found: _Values) -> Webhook:
+    values = {key: value for key, value in _own(found).items() if key != "webhook"}
+    return Webhook(url=found["webhook"], **values)

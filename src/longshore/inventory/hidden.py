@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from longshore.inventory.model import Environment
@@ -49,8 +49,16 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for key, entry in target.env.items():
             if entry.secret:
                 found |= set(_telling(key, entry.value))
+        for check in target.app.smoke:
+            found |= {value for name, value in check.headers.items() if _secret_header(name)}
+        for hook in target.app.notify:
+            found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}
     return frozenset(found - names)
+
+
+def _secret_header(name: str) -> bool:
+    return looks_secret(name) or name.lower() in ("authorization", "proxy-authorization", "cookie")
 
 
 def _telling(key: str, value: str) -> Iterator[str]:

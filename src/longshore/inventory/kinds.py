@@ -269,6 +269,30 @@ class Unit(Kind):
         return {"type": ["string", "number"], "pattern": f"^(?:{self.pattern})$"}
 
 
+def size(example: str, *, base: int = 1024, minimum: int = 0, shortest: str = "") -> Unit:
+    """A size, in bytes."""
+    return Unit(
+        "a size",
+        example,
+        parse=lambda text: values.parse_size(text, base=base),
+        pattern=r"\d+(\.\d+)?\s*([kKmMgGtTpP][iI]?)?[bB]?",
+        minimum=minimum,
+        shortest=shortest,
+    )
+
+
+def duration(example: str, *, minimum: float = 0, shortest: str = "") -> Unit:
+    """A duration, in seconds."""
+    return Unit(
+        "a duration",
+        example,
+        parse=values.parse_duration,
+        pattern=r"0|(\d+(\.\d+)?(ms|us|h|m|s|d))+",
+        minimum=minimum,
+        shortest=shortest,
+    )
+
+
 @dataclass(frozen=True)
 class Command(Kind):
     """A command: a line that is split as a shell splits it (nothing is expanded), or a list of arguments."""

@@ -116,6 +116,16 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A request to a container's ``port``, through the host's published one, until ``status`` comes back."""
+
+    port: int
+    path: str = "/"
+    status: int = 200
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True)
 class ServicePolicy:
     """What the inventory lays over one service of the compose file. ``None``: as the file has it."""
 
@@ -132,6 +142,7 @@ class ServicePolicy:
     volumes: tuple[str, ...] = ()
     ports: tuple[str, ...] | None = None
     health: Health | None = None
+    probe: Probe | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     replicas: int | None = None
@@ -151,16 +162,50 @@ class Migrate:
 
 @dataclass(frozen=True)
 class SmokeCheck:
-    """One check from the controller. ``url`` or ``tcp`` (``host:port``) is given, never both."""
+    """One check from the controller: of one of ``url``, ``tcp``, ``tls`` (``host:port``) and ``command``."""
 
     name: str
     url: str | None = None
     tcp: str | None = None
+    tls: str | None = None
+    command: tuple[str, ...] = ()
+    root: Path = field(default_factory=Path)
+    """The project's folder, where ``command`` runs."""
+    method: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
     status: int = 200
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
     contains: str | None = None
+    matches: str | None = None
     json: Mapping[str, Any] = field(default_factory=dict)
+    latency: float | None = None
+    days: int = 14
     timeout: float = 10.0
     retries: int = 5
+    deadline: float | None = None
+
+    @property
+    def place(self) -> str:
+        """What is looked at: the URL, the address or the command."""
+        return self.url or self.tcp or self.tls or " ".join(self.command)
+
+
+@dataclass(frozen=True)
+class HookSettings:
+    """How the hooks are run. ``timeout`` (seconds): when one is given up."""
+
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Who is told how a run ended. ``url`` and the headers' values are secrets."""
+
+    url: str = field(repr=False)
+    outcomes: tuple[str, ...] = ("deployed", "failed", "taken back", "rolled back")
+    format: Literal["slack", "json"] = "slack"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -227,6 +272,8 @@ class App:
     migrate: Migrate | None = None
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     smoke: tuple[SmokeCheck, ...] = ()
+    hooks: HookSettings = field(default_factory=HookSettings)
+    notify: tuple[Webhook, ...] = ()
     databases: Mapping[str, Database] = field(default_factory=dict)
     url: str | None = None
     keep: int = 5

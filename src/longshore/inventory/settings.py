@@ -6,38 +6,25 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 from __future__ import annotations
 
 from longshore import values
-from longshore.inventory.kinds import Anything, Choice, Command, Flag, Kind, ShellOrList, Text, Unit, Whole
+from longshore.inventory.gates import HOOKS, NOTIFY, PROBE, SMOKE
+from longshore.inventory.kinds import (
+    Choice,
+    Command,
+    Flag,
+    ShellOrList,
+    Text,
+    Unit,
+    Whole,
+    duration,
+    size,
+)
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
-
-_SIZE_PATTERN = r"\d+(\.\d+)?\s*([kKmMgGtTpP][iI]?)?[bB]?"
 
 # What the names of an app, a compose project and a service can be (compose-spec: name, services).
 APP_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 SERVICE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}"
 _REGISTRY_NAME = r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?"
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
-
-
-def _size(example: str, *, base: int = 1024, minimum: int = 0, shortest: str = "") -> Kind:
-    return Unit(
-        "a size",
-        example,
-        parse=lambda text: values.parse_size(text, base=base),
-        pattern=_SIZE_PATTERN,
-        minimum=minimum,
-        shortest=shortest,
-    )
-
-
-def _duration(example: str, *, minimum: float = 0, shortest: str = "") -> Kind:
-    return Unit(
-        "a duration",
-        example,
-        parse=values.parse_duration,
-        pattern=r"0|(\d+(\.\d+)?(ms|us|h|m|s|d))+",
-        minimum=minimum,
-        shortest=shortest,
-    )
 
 
 _CPUS = Unit("CPU cores", "0.5", parse=values.parse_cpus, pattern=r"\d*\.?\d+")
@@ -56,7 +43,7 @@ LOGGING = Section(
         Setting("driver", Text("a logging driver", "local"), "The engine's logging driver.", "json-file"),
         Setting(
             "max_size",
-            _size("10m", base=1000, minimum=1000, shortest="1k"),
+            size("10m", base=1000, minimum=1000, shortest="1k"),
             "A log file is rotated when it has grown to this.",
             "10m",
         ),
@@ -93,11 +80,11 @@ HEALTH = Section(
             "command", ShellOrList(), "Healthy when this command exits with 0; a line runs in the shell."
         ),
         Setting("none", Flag(), "Switches the health check of the image or compose file off.", "false"),
-        Setting("interval", _duration("30s", minimum=0.001, shortest="1ms"), "The time between two checks."),
+        Setting("interval", duration("30s", minimum=0.001, shortest="1ms"), "The time between two checks."),
         Setting(
-            "timeout", _duration("10s", minimum=0.001, shortest="1ms"), "A check that takes longer failed."
+            "timeout", duration("10s", minimum=0.001, shortest="1ms"), "A check that takes longer failed."
         ),
-        Setting("start_period", _duration("40s"), "Failures in this time after the start don't count."),
+        Setting("start_period", duration("40s"), "Failures in this time after the start don't count."),
         Setting(
             "retries",
             Whole("a whole number", "3", minimum=1, maximum=1000),
@@ -109,7 +96,7 @@ HEALTH = Section(
 _RESERVE = Section(
     settings=(
         Setting("cpus", _CPUS, "CPU cores that are kept for the service."),
-        Setting("memory", _size("256M"), "Memory that is kept for the service."),
+        Setting("memory", size("256M"), "Memory that is kept for the service."),
     )
 )
 
@@ -130,7 +117,7 @@ SERVICE = Section(
         Setting(
             "memory",
             # Docker refuses less than 6 MB (moby: linuxMinMemory).
-            _size("512M", minimum=6 * 1024 * 1024, shortest="6M"),
+            size("512M", minimum=6 * 1024 * 1024, shortest="6M"),
             "The most memory the service can use.",
         ),
         Setting(
@@ -160,6 +147,7 @@ SERVICE = Section(
             "Replaces the compose file's published ports; an empty list publishes none.",
         ),
         Setting("health", HEALTH, "Its health check: one of http, tcp, command, none, or only times."),
+        Setting("probe", PROBE, "A request through its published port, before a release counts as good."),
         Setting(
             "environment",
             MapOf(item=Text(example="info"), key=ENV_NAME, key_rule="the name of an environment variable"),
@@ -181,7 +169,7 @@ SERVICE = Section(
             ),
             "The platform of its image.",
         ),
-        Setting("stop_grace", _duration("30s"), "The time it has to stop before it is killed."),
+        Setting("stop_grace", duration("30s"), "The time it has to stop before it is killed."),
     )
 )
 
@@ -196,7 +184,7 @@ _MIGRATE = Section(
             Command(example="alembic history"),
             "What lists the migrations (migrate --history).",
         ),
-        Setting("timeout", _duration("10m", minimum=1, shortest="1s"), "When it is given up.", "10m"),
+        Setting("timeout", duration("10m", minimum=1, shortest="1s"), "When it is given up.", "10m"),
     )
 )
 
@@ -226,9 +214,7 @@ ROLLOUT = Section(
             "0",
             scope="environment",
         ),
-        Setting(
-            "pause", _duration("5m"), "The time between a batch and the next.", "0s", scope="environment"
-        ),
+        Setting("pause", duration("5m"), "The time between a batch and the next.", "0s", scope="environment"),
         Setting(
             "confirm",
             Flag(),
@@ -245,47 +231,6 @@ ROLLOUT = Section(
             scope="environment",
         ),
     )
-)
-
-_SMOKE = Section(
-    one_of=("url", "tcp"),
-    settings=(
-        Setting("name", Text("a name", "docs"), "How it is called in the report.", "the url or tcp"),
-        Setting(
-            "url",
-            Text("a URL", "https://example.org/health", pattern=r"(https?://\S+|/\S*)", rule="a URL"),
-            "What is requested; a path is taken on the app's url.",
-        ),
-        Setting(
-            "tcp",
-            Text(
-                "HOST:PORT",
-                "example.org:5432",
-                pattern=r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}",
-                rule="HOST:PORT",
-            ),
-            "What must take a connection.",
-        ),
-        Setting(
-            "status",
-            Whole("an HTTP status", "200", minimum=100, maximum=599),
-            "The status that is right.",
-            "200",
-        ),
-        Setting("contains", Text("a text", "ok"), "What the body must hold."),
-        Setting(
-            "json",
-            MapOf(item=Anything(example="ok")),
-            "Paths in the answered JSON (data.status) and their values.",
-        ),
-        Setting("timeout", _duration("10s", minimum=0.001, shortest="1ms"), "A try's longest time.", "10s"),
-        Setting(
-            "retries",
-            Whole("a whole number", "5", minimum=0, maximum=1000),
-            "How often it is tried again.",
-            "5",
-        ),
-    ),
 )
 
 _DATABASE = Section(
@@ -357,8 +302,15 @@ APP = Section(
         Setting("rollout", ROLLOUT, "How a release goes over the fleet: in batches, and what may fail."),
         Setting(
             "smoke",
-            ListOf(item=_SMOKE, example="[{url: /health}]"),
+            ListOf(item=SMOKE, example="[{url: /health}]"),
             "Checks from outside after a switch.",
+        ),
+        Setting("hooks", HOOKS, "How the hooks are run (docs/hooks.md)."),
+        Setting(
+            "notify",
+            ListOf(item=NOTIFY, example="[{webhook: https://hooks.example.org/x, outcomes: [failed]}]"),
+            "Who hears how a run ended.",
+            scope="environment",
         ),
         Setting(
             "databases",
@@ -378,11 +330,11 @@ APP = Section(
         ),
         Setting(
             "health_timeout",
-            _duration("2m", minimum=1, shortest="1s"),
+            duration("2m", minimum=1, shortest="1s"),
             "The time to get healthy after a switch.",
             "2m",
         ),
-        Setting("stability", _duration("3s"), "The time without a restart that makes a release good.", "3s"),
+        Setting("stability", duration("3s"), "The time without a restart that makes a release good.", "3s"),
         Setting(
             "pin",
             Choice("always, when-possible or never", "always", ("always", "when-possible", "never")),
@@ -431,7 +383,7 @@ ROOT = Section(
         ),
         Setting(
             "connect_timeout",
-            _duration("10s", minimum=0.1, shortest="100ms"),
+            duration("10s", minimum=0.1, shortest="100ms"),
             "When a connection attempt is given up.",
             "10s",
             scope="environment",

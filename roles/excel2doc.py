@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from longshore.roles import Role
@@ -34,9 +35,12 @@ def converts(facts: Mapping[str, Any]) -> str | None:
 
 
 def announce(facts: Mapping[str, Any]) -> None:
-    """One line of JSON on stderr, for whoever collects it."""
-    names = ("environment", "app", "host", "release")
-    print(json.dumps({"event": "deployed", **{name: facts.get(name) for name in names}}), file=sys.stderr)
+    """Add a line of JSON to the file that ``EXCEL2DOC_DEPLOYS`` names, for whoever collects such lines."""
+    log = os.environ.get("EXCEL2DOC_DEPLOYS")
+    if log:
+        names = ("environment", "app", "host", "release")
+        with Path(log).open("a") as file:
+            file.write(json.dumps({name: facts.get(name) for name in names}) + "\n")
 
 
 role = Role(

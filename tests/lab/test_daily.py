@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -290,3 +291,39 @@ def test_the_last_down_asks_and_takes_only_the_volume_that_was_named(shop: Proje
     done = shop.run("ps", "--env", "try")
     assert done.code == 1
     assert "shop has no release on this host" in done.err
+
+
+JOBS = f"""
+services:
+  web:
+    image: {PYTHON}
+    init: true
+    command: ["sleep", "infinity"]
+    depends_on: {{prepare: {{condition: service_completed_successfully}}}}
+  prepare:
+    image: {PYTHON}
+    command: ["sh", "-c", "date +%s%N >>/data/ran"]
+    volumes: [jobs:/data]
+  side: {{image: "{PYTHON}", init: true, command: ["sleep", "infinity"]}}
+volumes: {{jobs: {{name: jobs}}}}
+"""
+
+
+def test_start_runs_no_finished_one_shot_again_for_what_runs_already(
+    tmp_path: Path, lab: Lab, stand_ins: Callable[..., None]
+) -> None:
+    stand_ins(PYTHON)
+    project = Project(tmp_path, lab, app="jobs")
+    project.write("compose.yml", JOBS)
+    project.inventory("h3")
+    assert project.deploy().code == 0
+    ran = ["sh", "-c", "cat $(docker volume inspect --format '{{.Mountpoint}}' jobs)/ran"]
+    once = lab.ssh("h3", ran).stdout
+    assert len(once.splitlines()) == 1
+    assert project.run("stop", "--env", "try", "--service", "side").code == 0
+    done = project.run("start", "--env", "try")
+    assert done.code == 0, done.all
+    assert "jobs-side-1" in done.out
+    assert lab.ssh("h3", ran).stdout == once
+    assert project.run("status", "--env", "try").code == 0
+    clean(lab, "h3")

@@ -21,7 +21,6 @@ from longshore.roles import find_role
 
 ROOT = Path(__file__).parents[2]
 SYSTEMS = ("excel2doc", "universal_bi")
-MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +76,11 @@ def test_the_demo_has_its_databases_on_the_first_host_only() -> None:
         assert target.env["REDIS_HOST"].value == demo.hosts["h1"].ssh.address
 
 
-def test_the_demo_has_the_documented_limits() -> None:
+def test_every_service_of_the_demo_has_limits() -> None:
+    """Not which ones: the README asks people to change them."""
     services = load(ROOT, "demo").targets["excel2doc", "h1"].app.services
-    limits = {name: (policy.cpus, policy.memory, policy.pids) for name, policy in services.items()}
-    assert limits == {
-        "api": (1.0, 512 * MIB, 200),
-        "postgres": (1.0, 512 * MIB, 200),
-        "redis": (0.5, 128 * MIB, 100),
-    }
+    assert set(services) == {"api", "postgres", "redis"}
+    assert all(policy.cpus and policy.memory and policy.pids for policy in services.values())
 
 
 def test_databases_are_published_on_an_inner_address_only(environment: Environment) -> None:

@@ -58,14 +58,29 @@ def start(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """
     services = daily.services(args.get("service"))
     release = daily.current()
-    names = tuple(sorted(services)) if args.get("service") else ()
-    before = {one["id"] for one in daily.of(args.get("service")) if one["state"] == "running"}
-    Compose(daily.manifest(), daily.store.bundle_dir(release)).up(
-        lambda line: daily.emit("compose", line=line), names
+    found = daily.of(args.get("service"))
+    before = {one["id"] for one in found if one["state"] == "running"}
+    # What runs is left out, for Compose would run the finished one-shots that it once waited for again.
+    names = tuple(
+        name
+        for name, facts in sorted(services.items())
+        if args.get("service") or not _stands(facts, [one for one in found if one["service"] == name])
     )
+    if names:
+        Compose(daily.manifest(), daily.store.bundle_dir(release)).up(
+            lambda line: daily.emit("compose", line=line), names
+        )
     _watch(daily, services)
     now = daily.of(args.get("service"))
     return {"containers": [one["name"] for one in now if one["id"] not in before]}
+
+
+def _stands(facts: Dict[str, Any], its: List[Dict[str, Any]]) -> bool:
+    """Whether a service's containers are as ``start`` would make them: all running, or a one-shot's, done."""
+    return len(its) >= facts["replicas"] and all(
+        one["state"] == "running" or (facts["one_shot"] and one["status"].startswith("Exited (0)"))
+        for one in its
+    )
 
 
 def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:

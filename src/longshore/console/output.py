@@ -223,7 +223,7 @@ class LiveOutput(PlainOutput):
 
     def say(self, text: str) -> None:
         with self._lock:
-            self._console.print(self.masks.text(text), markup=False, soft_wrap=True)
+            self._console.print(self.masks.text(text), markup=False)
 
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
         from rich.live import Live

@@ -202,6 +202,7 @@ class Lab:
 
     def inventory(self) -> str:
         """An Ansible inventory (YAML) of the hosts."""
+        self._network(self.state)
         hosts = {
             host.name: {
                 "ansible_host": host.address,
@@ -303,6 +304,7 @@ class Lab:
     def _known(self, name: str) -> HostState:
         hosts = self.state.hosts
         if name not in hosts:
+            self._network(self.state)
             there = ", ".join(hosts) or "none"
             raise LabError(f"There is no practice host '{name}'; there are: {there}.")
         return hosts[name]

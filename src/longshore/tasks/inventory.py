@@ -146,7 +146,10 @@ def _print_tree(environment: Environment, chosen: tuple[str, ...], apps: dict[st
             if host in chosen:
                 branch.add(Text(f"{host}{_services(environment, app, host)}"))
     console = Console(highlight=False)
-    console.print(tree)
+    # Not straight out: Rich would end the process with code 1 where the reader has seen enough (`| head`).
+    with console.capture() as shown:
+        console.print(tree)
+    print(shown.get(), end="")
     errors = Console(stderr=True, highlight=False)
     for warning in environment.warnings:
         errors.print(Text(f"Warning: {warning}", style="yellow"))

@@ -145,6 +145,18 @@ class Engine:
 
     # What is asked of it, by name.
 
+    def wait(self, seconds: float) -> None:
+        """Wait until it answers: it may be being restarted. Raises ``Refusal`` when it doesn't by then."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.request("GET", "/_ping")
+                return
+            except (Refusal, EngineError):
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.25)
+
     def version(self) -> Dict[str, Any]:
         answer: Dict[str, Any] = self.request("GET", "/version")
         return answer

@@ -58,7 +58,13 @@ def containers(engine: Engine, project: str) -> List[Dict[str, Any]]:
 class Watch:
     """Waits until every service of a release is good, or one can't be."""
 
-    def __init__(self, engine: Engine, manifest: Dict[str, Any], emit: Emit) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Dict[str, Any],
+        emit: Emit,
+        given_up: Optional[Callable[[], bool]] = None,
+    ) -> None:
         self.engine = engine
         self.project = manifest["project"]
         self.services: Dict[str, Dict[str, Any]] = manifest["services"]
@@ -67,7 +73,10 @@ class Watch:
         self.stability = float(settings.get("stability", 3))
         self.restarts = int(settings.get("restarts", 0))
         self.emit = emit
+        self.given_up = given_up
+        """Says that nobody waits for the answer any more."""
         self._told: Dict[str, str] = {}
+        self._seen: Dict[str, float] = {}
 
     def run(self) -> List[Dict[str, Any]]:
         """Return the containers when all are good. Raises ``Refusal`` with the failing container's last
@@ -83,6 +92,8 @@ class Watch:
                 return found
             if time.monotonic() > until:
                 raise self._late(waiting, found)
+            if self.given_up and self.given_up():
+                raise Refusal(wire.LOCK_LOST, "the controller went while it was waited for health")
             time.sleep(pause)
             pause = min(pause * 1.2, _POLL_LAST)
 
@@ -112,9 +123,19 @@ class Watch:
             if full["RestartCount"] > self.restarts:
                 raise self._failed(one, "keeps dying")
             if state == "running" and not health:
-                return _age(full, self.engine) >= self.stability
+                return self._age(one["id"], full["State"]["StartedAt"]) >= self.stability
             return False
         return bool(state == "running")
+
+    def _age(self, ident: str, started: str) -> float:
+        """Seconds since the container started: by the host's clock, or, where that was set back since,
+        for as long as it was watched here. ``started``: 2026-01-02T03:04:05.678901234Z"""
+        import calendar
+
+        watched = time.monotonic() - self._seen.setdefault(f"{ident} {started}", time.monotonic())
+        whole, _, fraction = started.rstrip("Z").partition(".")
+        at = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
+        return max(watched, time.time() - at)
 
     def _inspect(self, one: Dict[str, Any]) -> Dict[str, Any]:
         full = self.engine.container(one["id"])
@@ -166,13 +187,3 @@ def autopsy(engine: Engine, one: Dict[str, Any], full: Optional[Dict[str, Any]])
         detail["health_output"] = (checks[-1].get("Output") or "").strip()[-1000:]
     detail["log"] = engine.logs(one["id"], _LOG_LINES).splitlines()[-_LOG_LINES:]
     return detail
-
-
-def _age(full: Dict[str, Any], engine: Engine) -> float:
-    """Seconds since the container started, by the host's clock."""
-    import calendar
-
-    started = full["State"]["StartedAt"]  # 2026-01-02T03:04:05.678901234Z
-    whole, _, fraction = started.rstrip("Z").partition(".")
-    at = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
-    return time.time() - at

@@ -48,7 +48,7 @@ def stack(history: List[Dict[str, Any]], kept: List[str]) -> List[Dict[str, Any]
     steps: List[Dict[str, Any]] = []
     for line in history:
         release = line.get("release")
-        if line.get("outcome") != "committed" or not isinstance(release, str):
+        if line.get("outcome") not in ("committed", "kept") or not isinstance(release, str):
             continue
         known = [at for at, step in enumerate(steps) if step["release"] == release]
         if known:

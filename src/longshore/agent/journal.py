@@ -4,6 +4,7 @@ A line is a JSON object; one that a power cut left half-written is ignored. A sw
 has no end (``commit`` or ``reverted``) is unfinished, and the next one who takes the lock undoes it.
 """
 
+import errno
 import json
 import os
 import time
@@ -21,14 +22,20 @@ class Lines:
         self.path = path
 
     def append(self, value: Dict[str, Any]) -> None:
-        """Write one line and sync it."""
+        """Write one line and sync it. Raises ``OSError``; then the file is as it was."""
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(handle).st_size
             line = json.dumps({"at": time.time(), **value}, sort_keys=True).encode() + b"\n"
             # A line that was cut off must not swallow this one.
-            os.write(handle, line if size == 0 or _ends_whole(self.path) else b"\n" + line)
-            os.fsync(handle)
+            whole = line if size == 0 or _ends_whole(self.path) else b"\n" + line
+            try:
+                if os.write(handle, whole) < len(whole):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, size)
+                raise
         finally:
             os.close(handle)
 
@@ -62,8 +69,9 @@ class Journal(Lines):
     def __init__(self, root: str) -> None:
         super().__init__(os.path.join(root, "journal.jsonl"))
 
-    def begin(self, origin: Optional[str], to: str, run: str) -> None:
-        self.append({"step": BEGIN, "from": origin, "to": to, "run": run})
+    def begin(self, origin: Optional[str], to: str, run: str, known: bool = False) -> None:
+        """``known``: ``to`` was committed once before, and is kept whatever comes of this."""
+        self.append({"step": BEGIN, "from": origin, "to": to, "run": run, "known": known})
 
     def end(self, step: str, release: Optional[str], run: str) -> None:
         self.append({"step": step, "release": release, "run": run})

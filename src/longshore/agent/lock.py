@@ -1,20 +1,26 @@
-"""One owner per app and host.
+"""One owner per app and host, and the holds that people put on an app.
 
 The kernel holds the lock (``flock``) for as long as the agent's process lives, so there is no lock that a
 person must release after a kill or a power cut, and no clock in it. What is written in the file is for
-people: who, from where, since when, why.
+people: who, from where, since when, why, and when the controller was heard from last.
+
+A hold is a file. It lasts until somebody takes it away or its time is over; no run gets the lock meanwhile.
 """
 
 import fcntl
 import json
 import os
+import threading
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
+from longshore.agent.store import read_json, write
 
 _HINT = "Try again when that is done; `invoke deploy --wait 5m` waits for it."
+_RECORD = 1024
+"""Bytes that the file has at least, for ever: on a full disk what has a place already can be written."""
 
 
 class Lock:
@@ -23,13 +29,18 @@ class Lock:
     def __init__(self, root: str) -> None:
         self.path = os.path.join(root, "lock")
         self._handle: Optional[int] = None
+        self._owner: Dict[str, Any] = {}
+        self._writing = threading.Lock()
 
     @property
     def held(self) -> bool:
         return self._handle is not None
 
-    def take(self, owner: Dict[str, Any], wait: float = 0.0) -> None:
-        """Take it for ``owner`` (``by``, ``run``, ``why``), waiting up to ``wait`` seconds.
+    def take(
+        self, owner: Dict[str, Any], wait: float = 0.0, gone: Optional[Callable[[], bool]] = None
+    ) -> None:
+        """Take it for ``owner`` (``by``, ``run``, ``why``, ``lease``), waiting up to ``wait`` seconds, but
+        not after ``gone`` says that nobody wants it any more.
 
         Raises ``Refusal`` with who holds it.
         """
@@ -43,24 +54,45 @@ class Lock:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or (gone and gone()):
                     holder = self.holder()
                     os.close(handle)
-                    raise Refusal(wire.LOCKED, _sentence(holder), _HINT, {"holder": holder}) from None
+                    raise Refusal(wire.LOCKED, lock_words(holder), _HINT, {"holder": holder}) from None
                 time.sleep(0.05)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({**owner, "since": time.time()}).encode(), 0)
-        self._handle = handle
+        with self._writing:
+            self._handle = handle
+            self._owner = {**owner, "since": time.time(), "taken": time.monotonic()}
+        self.beat()
+
+    def beat(self) -> None:
+        """Write down that the controller lives. May be called from any thread."""
+        with self._writing:
+            if self._handle is not None:
+                self._record({**self._owner, "heard": time.monotonic()})
 
     def release(self) -> None:
         """Give it back. The file stays: removing it would let two owners hold two files."""
-        if self._handle is not None:
-            os.ftruncate(self._handle, 0)
-            os.close(self._handle)
-            self._handle = None
+        with self._writing:
+            if self._handle is not None:
+                self._record({})
+                os.close(self._handle)
+                self._handle = None
+
+    def _record(self, value: Dict[str, Any]) -> None:
+        assert self._handle is not None
+        data = json.dumps(value).encode().ljust(_RECORD)
+        try:
+            os.pwrite(self._handle, data, 0)
+            os.ftruncate(self._handle, len(data))
+        except OSError:
+            pass  # a full disk: the lock is the kernel's, this is only for people
 
     def holder(self) -> Optional[Dict[str, Any]]:
-        """Who holds it now, or ``None``. Takes nothing."""
+        """Who holds it now, or ``None``. Takes nothing.
+
+        ``age``: for how many seconds; ``left``: after so many seconds without a word the owner is taken for
+        dead. Both by this host's own count, that no clock can set back.
+        """
         try:
             handle = os.open(self.path, os.O_RDWR)
         except FileNotFoundError:
@@ -70,17 +102,78 @@ class Lock:
             return None
         except BlockingIOError:
             try:
-                found: Dict[str, Any] = json.loads(os.pread(handle, 4096, 0))
-                return found
+                found: Dict[str, Any] = json.loads(os.pread(handle, 1 << 16, 0))
             except ValueError:
                 return {}
+            now = time.monotonic()
+            taken, heard, lease = (found.pop(key, None) for key in ("taken", "heard", "lease"))
+            if taken is not None:
+                found["age"] = max(0.0, now - taken)
+            if lease and heard is not None:
+                found["left"] = max(0.0, lease - (now - heard))
+            return found
         finally:
             os.close(handle)
 
 
-def _sentence(holder: Optional[Dict[str, Any]]) -> str:
+def lock_words(holder: Optional[Dict[str, Any]]) -> str:
+    """Who has the lock since when and why, as a sentence's beginning."""
     if not holder:
         return "another run has the lock"
-    since = max(0, int(time.time() - float(holder.get("since", time.time()))))
+    age = holder.get("age", time.time() - float(holder.get("since", time.time())))
     why = f" ({holder['why']})" if holder.get("why") else ""
-    return f"{holder.get('by', 'someone')} has the lock since {since} s{why}"
+    return f"{holder.get('by', 'someone')} has the lock since {_span(age)}{why}"
+
+
+class Hold:
+    """The hold on one app on this host, in a file that only its end takes away."""
+
+    def __init__(self, root: str) -> None:
+        self.path = os.path.join(root, "hold.json")
+
+    def read(self) -> Optional[Dict[str, Any]]:
+        """``by``, ``why``, ``since`` and ``until`` (seconds since the epoch; 0: no end), or ``None``."""
+        found = read_json(self.path)
+        if not isinstance(found, dict) or 0 < float(found.get("until") or 0) <= time.time():
+            return None
+        return found
+
+    def put(self, by: str, why: str, seconds: float) -> Dict[str, Any]:
+        """Hold the app for so many seconds; 0: until somebody takes the hold away."""
+        now = time.time()
+        value = {"by": by, "why": why, "since": now, "until": now + seconds if seconds else 0}
+        write(self.path, json.dumps(value).encode())
+        return value
+
+    def take_away(self) -> Optional[Dict[str, Any]]:
+        """End it. Returns what it was, or ``None`` when there was none."""
+        found = self.read()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        return found
+
+    def check(self, app: str) -> None:
+        """Raises ``Refusal`` when somebody holds the app."""
+        found = self.read()
+        if found is None:
+            return
+        until = f" for another {_span(found['until'] - time.time())}" if found["until"] else ""
+        since = _span(time.time() - float(found["since"]))
+        raise Refusal(
+            wire.HELD,
+            f"{found['by']} holds {app} since {since}{until}: {found['why']}",
+            "`invoke lock.release` ends that.",
+            {"hold": found},
+        )
+
+
+def _span(seconds: float) -> str:
+    """``12 s``, ``7 min``, ``3 h``, ``2 days``."""
+    seconds = max(0.0, seconds)
+    for size, name in ((86400 * 2, "days"), (3600 * 2, "h"), (120, "min")):
+        if seconds >= size:
+            unit = {"days": 86400, "h": 3600, "min": 60}[name]
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

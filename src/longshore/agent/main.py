@@ -14,7 +14,7 @@ from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
 from longshore.agent.inspect import inspect
-from longshore.agent.lock import Lock
+from longshore.agent.lock import Hold, Lock
 from longshore.agent.store import AppStore
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # Looking at a host is what is asked most, and needs only the above. The rest is imported when it is asked
 # for: it is more than half of the agent's start.
 
-_STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT}
+_STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN}
 _NEEDS_LOCK = {
-    wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT,
+    wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP,
 }  # fmt: skip
 
@@ -48,6 +48,11 @@ class Agent:
         self.locks: Dict[str, Lock] = {}
         self.run = ""
         self.begun: Dict[str, Dict[str, Any]] = {}
+        """App to the release that a step of this session has begun to bring (``release``), and whether it
+        runs (``switched``)."""
+        self.keep: Dict[str, bool] = {}
+        self.facts: Dict[str, Dict[str, Any]] = {}
+        """App to whose run it is: ``by``, ``git``."""
         self.answering = 0
         self.told: Dict[str, float] = {}
         self.lease = 0.0
@@ -78,6 +83,9 @@ class Agent:
         """Nothing was heard for too long: a connection that was cut ends without an end of file."""
         return bool(self.locks) and 0 < self.lease < time.monotonic() - self.heard
 
+    def _is_alone(self) -> bool:
+        return self.gone.is_set() or self._lease_is_over()
+
     def _listen(self) -> None:
         try:
             while True:
@@ -87,6 +95,8 @@ class Agent:
                 request = json.loads(line)
                 self.heard = time.monotonic()
                 if request.get("op") == wire.BEAT:
+                    for lock in list(self.locks.values()):
+                        lock.beat()
                     continue
                 payload = self.stdin.read(int(request.get("payload") or 0))
                 self.requests.put((request, payload))
@@ -158,11 +168,17 @@ class Agent:
         if op == wire.LOCK:
             return self.lock(store, args)
         if op == wire.UNLOCK:
+            # What could not be taken back is not tried again without the lock: the journal has it.
+            self.begun.pop(store.app, None)
             self._unlock(store.app)
             return {}
+        if op in (wire.LOCKS, wire.UNHOLD):
+            return self._holds(op, store)
         only_looks = op == wire.CLEANUP and args.get("preview")
         if op in _NEEDS_LOCK and store.app not in self.locks and not only_looks:
             raise Refusal(wire.LOCK_LOST, f"this run does not have the lock of {store.app}")
+        if op == wire.HOLD:
+            return Hold(store.root).put(str(args["by"]), str(args["why"]), float(args.get("seconds") or 0))
         if op == wire.STAGE:
             from longshore.agent.stage import stage
 
@@ -204,17 +220,34 @@ class Agent:
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
         if op == wire.VERIFY:
-            return switch.verify(args["release"])
-        if op in (wire.MIGRATE, wire.SWITCH):
-            self.begun[app] = args
-            return switch.migrate(args) if op == wire.MIGRATE else switch.switch(args["release"])
+            return switch.verify(args["release"], None if self.keep.get(app) else self._is_alone)
+        if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN):
+            self.begun[app] = {"release": args["release"], "switched": False}
+        if op == wire.MIGRATE:
+            return switch.migrate(args)
+        if op == wire.SWITCH:
+            value = switch.switch(args["release"])
+            self.begun[app]["switched"] = True
+            return value
         if op == wire.COMMIT:
             value = switch.commit(args["release"], args)
-            self.begun.pop(app, None)
-            return value
-        value = switch.revert(args)
+        elif op == wire.RETURN:
+            value = switch.leave(args)
+        else:
+            value = switch.revert(args)
         self.begun.pop(app, None)
         return value
+
+    def _holds(self, op: str, store: AppStore) -> Dict[str, Any]:
+        """LOCKS: ``lock``, who runs something now (``Lock.holder``), and ``hold`` (``Hold.read``).
+        UNHOLD: the same, and the hold is gone afterwards. Both work while somebody has the lock."""
+        if not store.exists():
+            return {"lock": None, "hold": None}
+        hold = Hold(store.root)
+        return {
+            "lock": Lock(store.root).holder(),
+            "hold": hold.take_away() if op == wire.UNHOLD else hold.read(),
+        }
 
     def lock(self, store: AppStore, args: Dict[str, Any]) -> Dict[str, Any]:
         """Take the lock, and undo what a run before left unfinished.
@@ -222,23 +255,29 @@ class Agent:
         ``expect``: the release that the plan saw as current. Another one means that the host has moved
         on since, and the plan is void. ``lease``: after so many seconds (of this host's own, that no clock
         can set back) without a word, the controller is taken for dead. 0: only the connection's end is.
+        ``keep``: without the controller, a release that is switched to and good is committed.
         """
         store.make()
         lock = self.locks.get(store.app) or Lock(store.root)
-        owner = {key: args.get(key, "") for key in ("by", "run", "why")}
-        lock.take(owner, float(args.get("wait") or 0))
+        owner = {key: args.get(key, "") for key in ("by", "run", "why", "lease")}
+        hold = Hold(store.root)
+        hold.check(store.app)  # waiting for a lock that is no use helps nobody
+        lock.take(owner, float(args.get("wait") or 0), self.gone.is_set)
         self.locks[store.app] = lock
         self.lease = float(args.get("lease") or 0)
         self.run = str(args.get("run", ""))
+        self.keep[store.app] = bool(args.get("keep"))
+        self.facts[store.app] = {key: args.get(key, "") for key in ("by", "git")}
+        self.begun.pop(store.app, None)
         try:
+            hold.check(store.app)
             switch = self._switch(store)
-            recovered = switch.revert(
-                {"by": args.get("by", ""), "why": "a run before this one ended in the middle"}
-            )
+            why = "a run before this one ended in the middle"
+            recovered = switch.revert({"by": args.get("by", ""), "why": why}, unwell_is_back=True)
             current = store.current()
             if "expect" in args and args["expect"] != current:
                 raise Refusal(
-                    wire.LOCKED,
+                    wire.MOVED_ON,
                     f"the host has moved on: {current or 'nothing'} runs, the plan was made for"
                     f" {args['expect'] or 'nothing'}",
                     "Run it again.",
@@ -246,7 +285,11 @@ class Agent:
         except BaseException:
             self._unlock(store.app)
             raise
-        return {"current": current, "recovered": recovered["reverted"]}
+        return {
+            "current": current,
+            "recovered": recovered["reverted"],
+            "trouble": recovered.get("trouble", ""),
+        }
 
     def _unlock(self, app: str) -> None:
         lock = self.locks.pop(app, None)
@@ -254,15 +297,26 @@ class Agent:
             lock.release()
 
     def _controller_is_gone(self) -> None:
-        """The connection ended. A switch that was begun and not committed is taken back."""
-        for app, args in list(self.begun.items()):
+        """The connection ended. A switch that was begun and not committed is taken back, or kept where that
+        was asked for and the new release is good."""
+        for app, begun in list(self.begun.items()):
             switch = self._switch(AppStore(self.state_dir, app))
+            facts = self.facts.get(app, {})
             try:
-                switch.revert({"by": args.get("by", ""), "why": "the connection to the controller was lost"})
+                if self.keep.get(app) and begun["switched"] and self._kept(switch, begun["release"], facts):
+                    continue
+                switch.revert({**facts, "why": "the connection to the controller was lost"})
             except (Refusal, EngineError, OSError):
                 pass  # the journal still says so: the next one who takes the lock tries again
         for app in list(self.locks):
             self._unlock(app)
+
+    def _kept(self, switch: "Switch", release: str, facts: Dict[str, Any]) -> bool:
+        try:
+            switch.keep(release, facts)
+            return True
+        except (Refusal, EngineError, OSError):
+            return False
 
 
 def main(argv: List[str]) -> int:

@@ -15,6 +15,8 @@ from longshore.agent.fail import Refusal
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 RELEASE = re.compile(r"[0-9a-f]{12}")
 _CHUNK = 1 << 20
+_RESERVE = 4 << 20
+"""Bytes that are set aside before a switch, so that going back has room when the disk is full by then."""
 
 
 def sync_folder(path: str) -> None:
@@ -140,6 +142,29 @@ class AppStore:
 
     def write_committed(self, release: str, value: Dict[str, Any]) -> None:
         write(os.path.join(self.release_dir(release), "committed.json"), json.dumps(value).encode())
+
+    def forget_committed(self, release: str) -> None:
+        """The release never was good after all: nobody is to go back to it."""
+        _forget(os.path.join(self.release_dir(release), "committed.json"))
+
+    # Room for going back
+
+    def reserve(self) -> None:
+        """Set some room aside on the disk. Raises ``OSError`` when there is none."""
+        path = os.path.join(self.root, "reserve")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(handle).st_size < _RESERVE:
+                os.posix_fallocate(handle, 0, _RESERVE)
+        except OSError as error:
+            _forget(path)
+            raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.close(handle)
+
+    def spend(self) -> None:
+        """Give the room that was set aside back to the disk."""
+        _forget(os.path.join(self.root, "reserve"))
 
     # Taking in a bundle
 

@@ -1,22 +1,28 @@
 """The switch: from one release to another, and back.
 
 Each method writes to the journal before it changes anything, so that whoever comes next, in this session
-or after a power cut, knows what was begun.
+or after a power cut, knows what was begun. What is committed is what the journal says: until its line is
+synced, everything can be taken back, and from then on nothing fails any more.
 """
 
+import errno
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
-from longshore.agent import wire
+from longshore.agent import condition, wire
 from longshore.agent.compose import Compose
-from longshore.agent.engine import PROJECT, Engine
+from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit, Watch, containers
 from longshore.agent.journal import COMMIT, REVERTED, Journal, Lines
 from longshore.agent.store import AppStore
 
 APP_LABEL = "longshore.app"
+_ENGINE_PATIENCE = 90.0
+"""Seconds that going back waits for an engine that is being restarted."""
+_AT_ONCE = 30.0
+"""What fails within so many seconds may be an engine that comes up or goes down: it is tried once more."""
 
 
 class Switch:
@@ -37,14 +43,16 @@ class Switch:
         self.emit("compose", line=text)
 
     def begin(self, release: str) -> None:
-        """Write down that we go to ``release``. Nothing when this run has already begun it."""
+        """Write down that we go to ``release``, and set aside the room that going back may need. Nothing when
+        this run has already begun it."""
         if not self.store.has(release):
             raise Refusal(
                 wire.NOT_STAGED, f"release {release} of {self.store.app} is not staged on this host"
             )
-        open_switch = self.journal.unfinished()
-        if open_switch is None:
-            self.journal.begin(self.store.current(), release, self.run)
+        if self.journal.unfinished() is None:
+            self.store.reserve()
+            known = self.store.committed(release) is not None
+            self.journal.begin(self.store.current(), release, self.run, known)
 
     def migrate(self, args: Dict[str, Any]) -> Dict[str, Any]:
         """Run a one-off command of the new release, its dependencies started first.
@@ -77,20 +85,31 @@ class Switch:
     def switch(self, release: str) -> Dict[str, Any]:
         """Make ``release`` run: Compose replaces what differs, and services it has no more go."""
         self.begin(release)
-        self.compose(release).up(self._line)
-        self._remove_strangers(release)
+        self._up(release)
         return {"from": self.store.current()}
 
-    def verify(self, release: str) -> Dict[str, Any]:
-        """Wait until ``release`` is good. Raises ``Refusal``; going back is the controller's word."""
-        return {"containers": Watch(self.engine, self.store.manifest(release), self.emit).run()}
+    def _up(self, release: str) -> None:
+        try:
+            self.compose(release).up(self._line)
+        except Refusal as refusal:
+            raise condition.with_autopsy(self.engine, self.store.manifest(release), refusal) from None
+        self._remove_strangers(release)
 
-    def commit(self, release: str, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """``release`` is the good one from now on. ``facts``: ``by``, ``git``, ``why``, ``seconds``."""
+    def verify(self, release: str, given_up: Optional[Callable[[], bool]] = None) -> Dict[str, Any]:
+        """Wait until ``release`` is good. Raises ``Refusal``; going back is the controller's word."""
+        watch = Watch(self.engine, self.store.manifest(release), self.emit, given_up)
+        return {"containers": watch.run()}
+
+    def commit(self, release: str, facts: Dict[str, Any], outcome: str = "committed") -> Dict[str, Any]:
+        """``release`` is the good one from now on. ``facts``: ``by``, ``git``, ``why``, ``seconds``.
+
+        When it raises, nothing is committed, and ``revert`` is still possible.
+        """
         manifest = self.store.manifest(release)
+        self.engine.wait(_ENGINE_PATIENCE)
         running = containers(self.engine, manifest["project"])
         record = {
-            "at": time.time(),
+            "at": self._after_the_others(),
             "one_shots": [
                 name
                 for name, one in sorted(manifest["services"].items())
@@ -100,33 +119,134 @@ class Switch:
                 {key: one[key] for key in ("service", "config_hash", "image_id")} for one in running
             ],
         }
+        try:
+            self._settle(release, record)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.store.spend()
+            self._settle(release, record)
+        # Committed. What follows is housekeeping: its failure must not look like a commit that was refused.
+        self.store.spend()
+        self._tell(release, outcome, facts)
+        gone: List[str] = []
+        try:
+            gone = self.store.collect(int(manifest["settings"].get("keep", 5)))
+            self.journal.compact()
+        except OSError as error:
+            self.emit("note", message=f"old releases could not be removed: {error.strerror or error}")
+        return {"removed": gone}
+
+    def _settle(self, release: str, record: Dict[str, Any]) -> None:
         self.store.write_committed(release, record)
         self.store.set_current(release)
         self.journal.end(COMMIT, release, self.run)
-        self.note(release, "committed", facts)
-        gone = self.store.collect(int(manifest["settings"].get("keep", 5)))
-        self.journal.compact()
-        return {"removed": gone}
 
-    def revert(self, facts: Dict[str, Any]) -> Dict[str, Any]:
+    def _after_the_others(self) -> float:
+        """Now; but later than every release that was committed before, also when the clock was set back."""
+        others = [self.store.committed(name) or {} for name in self.store.kept()[-1:]]
+        return max([time.time(), *(float(one.get("at", 0)) + 0.001 for one in others)])
+
+    def revert(self, facts: Dict[str, Any], *, unwell_is_back: bool = False) -> Dict[str, Any]:
         """Undo an unfinished switch: the last good release runs again, or, where there was none, nothing
-        does. Volumes stay. Doing it twice is as doing it once."""
+        does. Volumes stay. Doing it twice is as doing it once.
+
+        Raises ``Refusal`` (NOT_TAKEN_BACK) with what runs now. With ``unwell_is_back`` a release that is back
+        and not healthy is no error but ``trouble``, a sentence in the answer: whoever takes the lock next may
+        be bringing what mends it.
+        """
         open_switch = self.journal.unfinished()
         if open_switch is None:
             return {"release": self.store.current(), "reverted": False}
         back: Optional[str] = open_switch.get("from")
         failed = open_switch["to"]
         self.emit("revert", release=back)
-        if back is None:
-            self.compose(failed).down(self._line)
-        else:
-            self.compose(back).up(self._line)
-            self._remove_strangers(back)
-            Watch(self.engine, self.store.manifest(back), self.emit).run()
-        self.store.set_current(back)
-        self.journal.end(REVERTED, back, self.run)
-        self.note(failed, "reverted", facts)
-        return {"release": back, "reverted": True}
+        self.store.spend()
+        trouble = ""
+        try:
+            self._bring_back(back, failed)
+        except (Refusal, EngineError, OSError) as error:
+            problem = condition.as_refusal(error)
+            if not unwell_is_back or problem.code in (wire.NO_ENGINE, wire.NO_SPACE, wire.NO_PERMISSION):
+                raise self._not_back(back, failed, problem) from error
+            trouble = problem.message
+        self._settle_back(back, failed, bool(open_switch.get("known", True)))
+        self._tell(failed, "reverted", facts)
+        return {"release": back, "reverted": True, **({"trouble": trouble} if trouble else {})}
+
+    def _bring_back(self, back: Optional[str], failed: str) -> None:
+        for last in (False, True):
+            started = time.monotonic()
+            try:
+                self.engine.wait(_ENGINE_PATIENCE)
+                if back is None:
+                    self.compose(failed).down(self._line)
+                else:
+                    self._up(back)
+                    self.verify(back)
+                return
+            except (Refusal, EngineError, OSError):
+                if last or time.monotonic() - started > _AT_ONCE:
+                    raise
+
+    def _settle_back(self, back: Optional[str], failed: str, known: bool) -> None:
+        """Write down that we are back. On a full disk the journal stays open: the next run that takes the
+        lock does it all again, and finds nothing to do."""
+        try:
+            if self.store.current() != back:
+                self.store.set_current(back)
+            if not known and failed != back:
+                self.store.forget_committed(failed)
+            self.journal.end(REVERTED, back, self.run)
+        except OSError as error:
+            self.emit("note", message=f"that it went back could not be written down: {error.strerror}")
+
+    def _not_back(self, back: Optional[str], failed: str, problem: Refusal) -> Refusal:
+        state = condition.condition(self.engine, self.store, back, failed)
+        return Refusal(
+            wire.NOT_TAKEN_BACK,
+            f"could not be taken back to {back or 'nothing'}: {problem.message}",
+            "",
+            {**problem.detail, "reason": problem.code, "state": state},
+        )
+
+    def leave(self, args: Dict[str, Any]) -> Dict[str, Any]:
+        """Leave a release that this run has committed, because another host could not commit it.
+
+        ``release`` is that one, ``to`` the one before it, or ``None``; ``by``, ``git``, ``why``. A switch
+        like any other: until it is done the journal says that it was begun, and ``revert`` goes to
+        ``release``.
+        """
+        release, to = args["release"], args.get("to")
+        if self.store.current() != release:
+            raise Refusal(wire.MOVED_ON, f"release {release} is not the current one here")
+        self.store.reserve()
+        self.journal.begin(release, to or release, self.run, known=True)
+        try:
+            self._bring_back(to, release)
+        except (Refusal, EngineError, OSError) as error:
+            raise self._not_back(to, release, condition.as_refusal(error)) from error
+        self._settle_back(to, release, known=to is not None)
+        self.store.spend()
+        self._tell(release, "reverted", args)
+        if to is not None:
+            self._tell(to, "committed", {**args, "why": f"back from {release}"})
+        return {"release": to}
+
+    def keep(self, release: str, facts: Dict[str, Any]) -> None:
+        """The controller is lost after the switch: commit ``release`` without it, if it is good.
+
+        Raises ``Refusal`` when it isn't.
+        """
+        self.verify(release)
+        self.commit(release, {**facts, "why": "the controller was lost; the release is good"}, "kept")
+
+    def _tell(self, release: str, outcome: str, facts: Dict[str, Any]) -> None:
+        """A line for the history, where the disk has room for it."""
+        try:
+            self.note(release, outcome, facts)
+        except OSError as error:
+            self.emit("note", message=f"the history could not be written: {error.strerror or error}")
 
     def note(self, release: str, outcome: str, facts: Dict[str, Any]) -> None:
         """Add a line to the history."""

@@ -32,6 +32,10 @@ SWITCH = "switch"
 VERIFY = "verify"
 COMMIT = "commit"
 REVERT = "revert"
+RETURN = "return"
+HOLD = "hold"
+UNHOLD = "unhold"
+LOCKS = "locks"
 HISTORY = "history"
 PS = "ps"
 STATS = "stats"
@@ -54,6 +58,9 @@ NO_SPACE = "no-space"
 NO_PERMISSION = "no-permission"
 LOCKED = "locked"
 LOCK_LOST = "lock-lost"
+HELD = "held"
+MOVED_ON = "moved-on"
+NOT_TAKEN_BACK = "not-taken-back"
 NO_IMAGE = "no-image"
 WRONG_ARCHITECTURE = "wrong-architecture"
 PORT_TAKEN = "port-taken"
@@ -89,7 +96,7 @@ class ReleaseInfo(TypedDict):
     """A line of an app's history on one host."""
 
     release: str
-    outcome: str  # committed, reverted, failed
+    outcome: str  # committed, kept (by the host alone), reverted, failed
     at: float  # seconds since the epoch, the host's clock
     seconds: float
     by: str

@@ -61,6 +61,19 @@ class AgentSession:
         self._broken = ""
         self._sending = threading.Lock()
 
+    @classmethod
+    def started(
+        cls, host: str, stream: Stream, program: Program, *, password: Password | None
+    ) -> AgentSession:
+        """A session whose agent is up; the stream is closed where that fails. Raises as :meth:`start`."""
+        session = cls(host, stream)
+        try:
+            session.start(program, password=password)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
     def start(self, program: Program, *, password: Password | None = None) -> None:
         """Bring the agent up: give sudo its password if it asks, send the agent if the host lacks it."""
         # Until the greeting, anything may come: a login script's chatter, sudo's prompt, "not found".

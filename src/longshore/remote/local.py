@@ -41,13 +41,7 @@ class LocalLink:
             password, argv = self._argv(
                 program.command(packed, state_dir=self._state_dir, python=self._ssh.python)
             )
-            session = AgentSession(self.host, self._stream(argv))
-            try:
-                session.start(packed, password=password)
-            except BaseException:
-                session.close()
-                raise
-            self._session = session
+            self._session = AgentSession.started(self.host, self._stream(argv), packed, password=password)
         return self._session
 
     def run(

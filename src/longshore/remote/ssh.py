@@ -56,13 +56,7 @@ class SshLink:
             password, command = self._command(argv)
             with self._broken("the connection broke while the agent was started"):
                 stream = _ChannelStream(self._channel(command))
-                session = AgentSession(self.host, stream)
-                try:
-                    session.start(packed, password=password)
-                except BaseException:
-                    session.close()
-                    raise
-            self._session = session
+                self._session = AgentSession.started(self.host, stream, packed, password=password)
         return self._session
 
     def run(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import Where
+from longshore.inventory.building import build_policy
 from longshore.inventory.kinds import Reading
 from longshore.inventory.model import (
     App,
@@ -96,7 +97,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
     )
 
 
-def build_registry(name: str, found: _Values) -> Registry:
+def build_registry(name: str, found: _Values, root: Path) -> Registry:
     """A registry of its checked settings."""
     return Registry(
         name=name,
@@ -104,6 +105,7 @@ def build_registry(name: str, found: _Values) -> Registry:
         mirror=found.get("mirror"),
         username=found.get("username"),
         password=found.get("password"),
+        ca=root / found["ca"] if found.get("ca") else None,
     )
 
 
@@ -151,6 +153,7 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         labels=found.get("labels", {}),
         replicas=found.get("replicas"),
         platform=found.get("platform"),
+        build=build_policy(found.get("build")),
         stop_grace=found.get("stop_grace"),
     )
 

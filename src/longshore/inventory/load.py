@@ -9,6 +9,7 @@ from typing import Any
 from longshore.errors import InventoryError, LongshoreError, Problems, Where
 from longshore.inventory import patterns
 from longshore.inventory.apps import build_registry
+from longshore.inventory.building import build_settings
 from longshore.inventory.connection import ssh_settings
 from longshore.inventory.envfiles import read_env_files
 from longshore.inventory.kinds import Reading
@@ -91,8 +92,13 @@ def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Envi
         apps=apps,
         targets=targets,
         registries={
-            name: build_registry(name, found) for name, found in settings.get("registries", {}).items()
+            name: build_registry(name, found, root) for name, found in settings.get("registries", {}).items()
         },
+        build=build_settings(settings.get("build")),
+        registry=settings.get("registry", "named"),
+        production=settings.get("production", environment in ("prod", "production"))
+        or (settings.get("production") is None and environment.startswith("prod-")),
+        pulls=settings.get("pulls", 10),
         parallel=settings.get("parallel", 20),
         connect_timeout=settings.get("connect_timeout", 10.0),
         state_dir=settings.get("state_dir", "/var/lib/longshore"),

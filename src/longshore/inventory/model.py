@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longshore.errors import Where
+from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.roles import Role
 
 Level = Literal["role", "all", "group", "host", "command line"]
@@ -147,6 +148,7 @@ class ServicePolicy:
     labels: Mapping[str, str] = field(default_factory=dict)
     replicas: int | None = None
     platform: str | None = None
+    build: BuildPolicy | None = None
     stop_grace: float | None = None
 
 
@@ -244,6 +246,8 @@ class Registry:
     mirror: str | None = None
     username: str | None = None
     password: str | None = None
+    ca: Path | None = None
+    """A file with the certificate authorities that it is checked against."""
 
     def __repr__(self) -> str:
         return f"Registry({self.name!r})"
@@ -316,6 +320,12 @@ class Environment:
     targets: Mapping[tuple[str, str], Target]
     """(app, host) to target."""
     registries: Mapping[str, Registry]
+    build: BuildSettings = field(default_factory=BuildSettings)
+    registry: Literal["named", "none"] = "named"
+    """``none``: built images are in no registry, but move from the builder to the hosts."""
+    production: bool = False
+    pulls: int = 10
+    """How many hosts pull at once."""
     parallel: int = 20
     connect_timeout: float = 10.0
     state_dir: str = "/var/lib/longshore"

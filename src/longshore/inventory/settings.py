@@ -6,6 +6,7 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 from __future__ import annotations
 
 from longshore import values
+from longshore.inventory import building
 from longshore.inventory.gates import HOOKS, NOTIFY, PROBE, SMOKE
 from longshore.inventory.kinds import (
     Choice,
@@ -169,6 +170,7 @@ SERVICE = Section(
             ),
             "The platform of its image.",
         ),
+        Setting("build", building.POLICY, "How its image is built, over the compose file's `build`."),
         Setting("stop_grace", duration("30s"), "The time it has to stop before it is killed."),
     )
 )
@@ -358,6 +360,7 @@ _REGISTRY = Section(
             Text("a password", "\"{{ lookup('env', 'REGISTRY_PASSWORD') }}\""),
             "Its password or token; best taken from the environment.",
         ),
+        Setting("ca", _LOCAL_PATH, "A PEM file of the project with its certificate authorities."),
     )
 )
 
@@ -396,6 +399,29 @@ ROOT = Section(
                 key_rule="a registry's host name",
             ),
             "Registries by host name.",
+            scope="environment",
+        ),
+        Setting("build", building.BUILD, "How images are built.", scope="environment"),
+        Setting(
+            "registry",
+            Choice("named or none", "none", ("named", "none")),
+            "Where built images are kept: in the registry that their name says, or in none: then they move"
+            " from the builder to the hosts over SSH.",
+            "named",
+            scope="environment",
+        ),
+        Setting(
+            "production",
+            Flag(),
+            "Whether this is production: what is not committed is not built for it.",
+            "for prod, production, and names that begin with prod-",
+            scope="environment",
+        ),
+        Setting(
+            "pulls",
+            Whole("a whole number", "10", minimum=1, maximum=500),
+            "How many hosts pull images at once.",
+            "10",
             scope="environment",
         ),
         Setting(

@@ -89,3 +89,14 @@ class AgentError(HostError):
 
 class DeployError(LongshoreError):
     """A rollout ended without the release being good everywhere."""
+
+
+class HookError(DeployError):
+    """A hook of the project failed. ``log`` are the last lines that it said; ``hook`` is which one."""
+
+    def __init__(
+        self, message: str, *, where: Where | str | None = None, log: Iterable[str] = (), hook: str = ""
+    ) -> None:
+        super().__init__(message, where=where)
+        self.log = tuple(log)
+        self.hook = hook

@@ -49,6 +49,8 @@ DOWN = "down"
 RUN = "run"
 CLEANUP = "cleanup"
 LIMITS = "limits"
+HOOK = "hook"
+AUDIT = "audit"
 
 # Error codes, stable for tests and --json.
 NO_ENGINE = "no-engine"
@@ -71,6 +73,7 @@ NO_SERVICE = "no-service"
 NOT_STAGED = "not-staged"
 BAD_REQUEST = "bad-request"
 MIGRATION_FAILED = "migration-failed"
+HOOK_FAILED = "hook-failed"
 INTERNAL = "internal"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from longshore.console.masks import Masks
-from longshore.errors import AgentError, LongshoreError, Problems
+from longshore.errors import AgentError, HookError, LongshoreError, Problems
 
 _PULL_PAUSE = 5.0
 
@@ -132,6 +132,8 @@ def error_json(error: LongshoreError) -> dict[str, Any]:
     }
     if isinstance(error, AgentError):
         value |= {"code": error.code, "detail": error.detail}
+    if isinstance(error, HookError):
+        value |= {"code": "hook-failed", "detail": {"hook": error.hook, "log": list(error.log)}}
     return value
 
 
@@ -197,6 +199,8 @@ def error_lines(error: LongshoreError) -> list[str]:
     if isinstance(error, Problems):
         return [line for one in error.problems for line in error_lines(one)]
     lines = [f"error: {error}"]
+    if isinstance(error, HookError) and error.log:
+        lines += [f"  the last lines of {error.hook}:", *(f"  | {line}" for line in error.log)]
     if isinstance(error, AgentError):
         log = error.detail.get("log")
         if isinstance(log, list) and log:
@@ -232,10 +236,20 @@ class LiveOutput(PlainOutput):
             started = self._rows[host][2] if host in self._rows else time.monotonic()
             self._rows[host] = (self.masks.text(state), self.masks.text(detail), started)
             if self._live is None:
-                self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._render)
+                # What is printed past this object is handed to it already (longshore.roles.calling).
+                self._live = Live(
+                    console=self._console,
+                    refresh_per_second=8,
+                    get_renderable=self._render,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
                 self._live.start()
 
     def log(self, host: str, service: str, text: str, **facts: Any) -> None:
+        if self._live is not None:  # the rows below must not be torn
+            self.say(f"{self._prefix(host, service)} {text}")
+            return
         # Written as it is: the container may have its own colours, and Rich would wrap long lines.
         if "NO_COLOR" in os.environ:
             super().log(host, service, text)

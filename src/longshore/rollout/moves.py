@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.errors import LongshoreError
-from longshore.inventory.model import Migrate, SmokeCheck
+from longshore.inventory.model import Migrate, RolloutPolicy, SmokeCheck
 from longshore.render.bundle import Bundle
 from longshore.roles import Role
+from longshore.rollout.hookfiles import HookFiles
 
 State = Literal["deployed", "nothing to do", "failed", "taken back", "unchanged"]
 
@@ -101,7 +102,17 @@ class Story:
     migrate: Migrate | None = None
     first: frozenset[str] = frozenset()
     """Hosts that switch before the migration, because it needs what runs there."""
+    hosts: tuple[str, ...] = ()
+    """All of the app's hosts, in the inventory's order: they take the lock, also those without a move. Those
+    that have no session are left out. Empty: the hosts of the moves."""
+    policy: RolloutPolicy = field(default_factory=RolloutPolicy)
+    canary: frozenset[str] = frozenset()
+    """The hosts that ``policy.canary`` stands for."""
     auth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    hooks: HookFiles = field(default_factory=HookFiles)
+    """The project's executables; those in Python are the moves' roles'."""
+    hook_timeout: float = 60.0
+    """When a hook or a role's check is given up (s)."""
     parallel: int = 20
     wait: float = 0.0
     """How long to wait for the lock (s)."""

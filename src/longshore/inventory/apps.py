@@ -9,6 +9,7 @@ from typing import Any
 
 from longshore.errors import Where
 from longshore.inventory.building import build_policy
+from longshore.inventory.dockerfiles import dockerfile_policy
 from longshore.inventory.kinds import Reading
 from longshore.inventory.model import (
     App,
@@ -154,6 +155,7 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         replicas=found.get("replicas"),
         platform=found.get("platform"),
         build=build_policy(found.get("build")),
+        dockerfile=dockerfile_policy(found.get("dockerfile")),
         stop_grace=found.get("stop_grace"),
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from longshore.errors import Where
 from longshore.inventory.building import BuildPolicy, BuildSettings
+from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.roles import Role
 
 Level = Literal["role", "all", "group", "host", "command line"]
@@ -149,6 +150,7 @@ class ServicePolicy:
     replicas: int | None = None
     platform: str | None = None
     build: BuildPolicy | None = None
+    dockerfile: DockerfilePolicy | None = None
     stop_grace: float | None = None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from longshore import values
 from longshore.inventory import building
+from longshore.inventory.dockerfiles import DOCKERFILE
 from longshore.inventory.gates import HOOKS, NOTIFY, PROBE, SMOKE
 from longshore.inventory.kinds import (
     Choice,
@@ -171,6 +172,7 @@ SERVICE = Section(
             "The platform of its image.",
         ),
         Setting("build", building.POLICY, "How its image is built, over the compose file's `build`."),
+        Setting("dockerfile", DOCKERFILE, "What `invoke dockerfile` renders for it."),
         Setting("stop_grace", duration("30s"), "The time it has to stop before it is killed."),
     )
 )

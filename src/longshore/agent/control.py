@@ -1,6 +1,5 @@
 """Acting on the release that runs: restart, stop, start and down, and commands in a one-off container."""
 
-import os
 import subprocess
 import threading
 from typing import Any, Dict, List, Set, Tuple
@@ -11,7 +10,7 @@ from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch
-from longshore.agent.journal import Lines
+from longshore.agent.history import History
 
 _PATIENCE = 3600.0
 """Seconds for the engine to stop a container: its grace period is the compose file's to say."""
@@ -107,7 +106,7 @@ def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _note_down(daily: Daily, release: str, args: Dict[str, Any]) -> None:
-    Lines(os.path.join(daily.store.root, "history.jsonl")).append(
+    History(daily.store.root).append(
         {
             "release": release,
             "outcome": "down",

@@ -4,7 +4,6 @@ What acts is in :mod:`longshore.agent.control` and :mod:`longshore.agent.cleanup
 """
 
 import json
-import os
 import threading
 import time
 from typing import Any, Dict, List, Optional
@@ -13,7 +12,7 @@ from longshore.agent import wire
 from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit, containers
-from longshore.agent.journal import Lines
+from longshore.agent.history import History
 from longshore.agent.stage import staged_images
 from longshore.agent.store import AppStore
 
@@ -204,8 +203,12 @@ class Daily:
 
     def history(self, args: Dict[str, Any]) -> List[Dict[str, Any]]:
         """The history's lines, newest first, ``limit`` at most."""
-        lines = Lines(os.path.join(self.store.root, "history.jsonl")).read()
+        lines = History(self.store.root).read()
         return list(reversed(lines))[: int(args.get("limit") or 20)]
+
+    def audit(self, args: Dict[str, Any]) -> Dict[str, Any]:
+        """The whole history, oldest first, and whether it is as it was written (``History.audit``)."""
+        return History(self.store.root).audit(expected=bool(self.store.current() or self.store.kept()))
 
 
 def ailment(row: Dict[str, Any], one_shot: bool) -> str:

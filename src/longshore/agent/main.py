@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
-    wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP,
+    wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
 }  # fmt: skip
 
 
@@ -84,6 +84,9 @@ class Agent:
         return bool(self.locks) and 0 < self.lease < time.monotonic() - self.heard
 
     def _is_alone(self) -> bool:
+        return self.gone.is_set() or self._lease_is_over()
+
+    def _given_up(self) -> bool:
         return self.gone.is_set() or self._lease_is_over()
 
     def _listen(self) -> None:
@@ -164,7 +167,10 @@ class Agent:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
         store = AppStore(self.state_dir, args["app"])
         if op == wire.INSPECT:
-            return inspect(self.engine, store, args["project"], args.get("release"))
+            return inspect(
+                self.engine, store, args["project"], args.get("release"),
+                deep=bool(args.get("deep")), explain=args.get("explain"),
+            )  # fmt: skip
         if op == wire.LOCK:
             return self.lock(store, args)
         if op == wire.UNLOCK:
@@ -184,6 +190,10 @@ class Agent:
 
             tar = io.BytesIO(payload) if payload else None
             return stage(self.engine, store, args, tar, self.emit)
+        if op == wire.HOOK:
+            from longshore.agent.hooks import run_hook
+
+            return run_hook(store, args, payload, self.emit, self._given_up)
         if op in _STEPS:
             return self._step(op, self._switch(store), args)
         return self._daily(op, store, args)
@@ -205,6 +215,7 @@ class Agent:
             wire.HEALTH: Daily.health,
             wire.VOLUMES: Daily.volumes,
             wire.HISTORY: Daily.history,
+            wire.AUDIT: Daily.audit,
             wire.LIMITS: Daily.limits,
             wire.RESTART: control.restart,
             wire.STOP: control.stop,

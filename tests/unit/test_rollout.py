@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import longshore.rollout.rollout as rollout_module
 from longshore.agent import wire
 from longshore.console import make_output
 from longshore.errors import AgentError, ConnectionLostError
@@ -18,6 +17,7 @@ from longshore.remote.fake import FakeFleet, FakeSession
 from longshore.render.bundle import Bundle, BundleFile, ServiceFacts
 from longshore.roles import Hook, HookName, Role
 from longshore.rollout import Facts, Move, Report, Rollout
+from longshore.rollout.crew import Crew
 from longshore.rollout.moves import Story
 
 HOSTS = ("h1", "h2", "h3")
@@ -277,14 +277,14 @@ def test_a_roles_check_that_finds_something_takes_every_host_back() -> None:
 
 def test_a_second_ctrl_c_asks_nothing_more_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = _deployed("1")
-    really_wait = rollout_module.wait
+    really_next = Crew._next
 
-    def wait(pending: Any, **how: Any) -> Any:
+    def next_done(crew: Crew, done: Any) -> Any:
         if any(wire.SWITCH in host.ops() for host in fleet.hosts.values()):
             raise KeyboardInterrupt
-        return really_wait(pending, **how)
+        return really_next(crew, done)
 
-    monkeypatch.setattr(rollout_module, "wait", wait)
+    monkeypatch.setattr(Crew, "_next", next_done)
     with pytest.raises(KeyboardInterrupt):
         _run(fleet, _story(fleet, "2"))
     asked = {op for host in fleet.hosts.values() for op in host.ops()}

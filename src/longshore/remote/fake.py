@@ -40,6 +40,7 @@ class FakeApp:
     history: list[dict[str, Any]] = field(default_factory=list)
     owner: FakeSession | None = None
     lock: dict[str, Any] | None = None
+    hold: dict[str, Any] | None = None
     drift: list[str] = field(default_factory=list)
 
 
@@ -103,7 +104,10 @@ class FakeSession:
             self.close()
             raise error
         app = self._fake.app(args["app"]) if "app" in args else FakeApp()
-        locked_only = (wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.DOWN)
+        locked_only = (
+            wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
+            wire.HOLD, wire.DOWN,
+        )  # fmt: skip
         if op in locked_only and app.owner is not self:
             raise self._refusal(wire.LOCK_LOST, "this run does not have the lock")
         if op in (wire.MIGRATE, wire.SWITCH):
@@ -159,14 +163,16 @@ class FakeSession:
         if app.owner not in (None, self):
             holder = dict(app.lock or {})
             raise self._refusal(wire.LOCKED, f"locked by {holder.get('by')}", holder=holder)
+        if app.hold is not None:
+            raise self._refusal(wire.HELD, f"{app.hold['by']} holds it: {app.hold['why']}", hold=app.hold)
         app.owner = self
         app.lock = {**{key: args.get(key, "") for key in ("by", "run", "why")}, "since": time.time()}
         self._run = str(args.get("run", ""))
         recovered = self._revert(app, {"why": "a run before this one ended in the middle"})
         if "expect" in args and args["expect"] != app.current:
             self._unlock(app, {})
-            raise self._refusal(wire.LOCKED, "the host has moved on")
-        return {"current": app.current, "recovered": recovered["reverted"]}
+            raise self._refusal(wire.MOVED_ON, "the host has moved on")
+        return {"current": app.current, "recovered": recovered["reverted"], "trouble": ""}
 
     def _unlock(self, app: FakeApp, _: Mapping[str, Any]) -> dict[str, Any]:
         if app.owner is self:
@@ -205,6 +211,28 @@ class FakeSession:
         app.unfinished = None
         self._note(app, failed, "reverted", args)
         return {"release": back, "reverted": True}
+
+    def _return(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        if app.current != args["release"]:
+            raise self._refusal(wire.MOVED_ON, "another release is the current one")
+        app.current = app.running = args["to"]
+        self._note(app, args["release"], "reverted", args)
+        if args["to"] is not None:
+            self._note(app, args["to"], "committed", args)
+        return {"release": args["to"]}
+
+    def _hold(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        seconds = float(args.get("seconds") or 0)
+        now = time.time()
+        app.hold = {"by": args["by"], "why": args["why"], "since": now, "until": seconds and now + seconds}
+        return app.hold
+
+    def _unhold(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        hold, app.hold = app.hold, None
+        return {"lock": app.lock, "hold": hold}
+
+    def _locks(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        return {"lock": app.lock, "hold": app.hold}
 
     def _history(self, app: FakeApp, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return app.history[-int(args.get("limit") or 20) :]

@@ -143,6 +143,16 @@ class Links:
         except concurrent.futures.CancelledError:
             raise LongshoreError("the run is over.", where=host) from None
 
+    def again(self, host: str) -> Link:
+        """A new link to a host whose old one broke. Raises ``HostError``."""
+        with self._lock:
+            old = self._links.pop(host, None)
+            self._coming.pop(host, None)
+        if old is not None:
+            with contextlib.suppress(LongshoreError):
+                old.close()
+        return self._keep(host, self._made(host))
+
     def _made(self, host: str) -> Link:
         return self._connector(self._environment.hosts[host])
 

@@ -1,268 +1,289 @@
-"""The story of a rollout: lock, stage, migrate once, switch and verify, smoke, then commit everywhere.
+"""The story of a rollout: lock, stage, migrate once, switch and verify batch after batch, smoke, then commit.
 
-If anything fails before the commit, every host that was switched goes back.
+If anything fails before the last commit, every host goes back to what it ran; but for the few that
+``max_fail`` allows, which go back alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
 
-from longshore.agent import wire
-from longshore.console import Output, bytes_text
-from longshore.errors import DeployError, HostError, LongshoreError
-from longshore.remote.session import Event, Session
-from longshore.render.pack import pack
+from longshore.console import Output
+from longshore.errors import DeployError, LongshoreError
+from longshore.remote.session import Session
 from longshore.roles import HookName
-from longshore.rollout.hooks import run_hooks, run_role_checks, tell_hooks
+from longshore.rollout import words
+from longshore.rollout.batches import batches, before_migration, smokes_after
+from longshore.rollout.crew import Crew
+from longshore.rollout.hooks import run_role_checks, tell_hooks
+from longshore.rollout.lost import Reopen, find_again, is_lost
 from longshore.rollout.moves import HostReport, Move, Report, State, Story
 from longshore.rollout.pulse import Pulse
+from longshore.rollout.steps import Steps
+
+_SOON = 5.0
+"""Seconds in which a host that was lost before the commit is tried to reach: it goes back in any case."""
 
 
 class _StoppedError(Exception):
-    """A step failed somewhere; the rollout goes no further."""
+    """The rollout goes no further."""
 
 
 class Rollout:
-    """One run of one app over its hosts. ``sessions`` are open; the caller closes them."""
+    """One run of one app over its hosts. ``sessions`` are open; the caller closes them.
 
-    def __init__(self, story: Story, sessions: Mapping[str, Session], output: Output) -> None:
+    ``reopen`` opens a new session with a host that was lost; without it, lost hosts are left to their agents.
+    ``ask`` puts a question to the person, for ``confirm``; without it there is nobody to ask.
+    """
+
+    def __init__(
+        self,
+        story: Story,
+        sessions: Mapping[str, Session],
+        output: Output,
+        *,
+        reopen: Reopen | None = None,
+        ask: Callable[[str], bool] | None = None,
+    ) -> None:
         self.story = story
-        self.sessions = sessions
         self.output = output
+        self.steps = Steps(story, sessions, output)
+        self.crew = Crew(min(story.parallel, len(self.steps.sessions)), output)
+        self.pulse: Pulse | None = None
+        self.reopen = reopen
+        self.ask = ask
         self.failed: dict[str, LongshoreError] = {}
         self.problems: list[LongshoreError] = []
         self.locked: set[str] = set()
         self.begun: set[str] = set()
         self.committed: set[str] = set()
         self.taken_back: set[str] = set()
-        self.noted: set[str] = set()
+        self.unknown: set[str] = set()
+        """Hosts that were lost at the commit: which release they run is not known."""
         self.migrated = False
-        self.abandoned = False
+        self.settled = False
+        """All is committed that will be: nothing is taken back any more."""
         self.started = time.monotonic()
 
     def run(self) -> Report:
         """Carry it out and report. Raises nothing but what is a defect of ours; a host's failure is in
         the report. A second Ctrl-C is raised: the hosts go back when their sessions end."""
-        moves = self.story.moves
-        pulse = Pulse(self.sessions.values(), every=self.story.lease / 4)
+        hosts = self._lockable()
+        self.pulse = Pulse([self.steps.sessions[host] for host in hosts], every=self.story.lease / 4)
         try:
-            self._everywhere(moves, self._lock, note=self.locked)
-            self._everywhere(moves, self._stage)
-            first = [move for move in moves if move.host in self.story.first]
-            rest = [move for move in moves if move.host not in self.story.first]
-            self._everywhere(first, self._switch, before=self.begun)
-            self._migrate(rest)
-            self._everywhere(rest, self._switch, before=self.begun)
-            self._smoke()
-            self._everywhere(moves, self._commit, note=self.committed)
-            self._tell_hooks("after_commit", self.committed)
-        except _StoppedError:
-            self._take_back()
-        except KeyboardInterrupt:
-            if self.abandoned:
-                raise
-            self.problems.append(DeployError("stopped by Ctrl-C."))
-            self._take_back()
+            try:
+                self._lock(hosts)
+                self._tolerantly(self._moving(), self.steps.stage)
+                self._all(before_migration(self.story), self.steps.switch)
+                self._migrate()
+                self._switch_in_batches()
+                self._commit()
+                self._tell_hooks("after_commit", self.committed)
+            except _StoppedError:
+                self._take_back()
+            except KeyboardInterrupt:
+                if self.crew.abandoned:
+                    raise
+                if not self.settled:
+                    self.problems.append(DeployError("stopped by Ctrl-C."))
+                    self._take_back()
+            self.crew.each(self.locked, self._unlock, then="")
         finally:
-            pulse.stop()
-        self._unlock()
+            self.pulse.stop()
+            self.crew.close()
         return self._report()
 
-    # The steps, each on one host
+    # The story's parts
 
-    def _lock(self, move: Move, session: Session) -> None:
-        args = {**self._args(move), **self.story.facts.args(), "expect": move.expect}
-        args |= {"wait": self.story.wait, "lease": self.story.lease}
-        answer = session.call(wire.LOCK, args, timeout=self.story.wait + 300)
-        if answer["recovered"]:
-            self.output.say(f"{move.host}: a run before this one had ended in the middle; that was undone.")
+    def _lockable(self) -> tuple[str, ...]:
+        """All of the app's hosts that there is a session with, whatever is to be done on them."""
+        known = self.story.hosts or tuple(self.steps.moves)
+        return tuple(host for host in known if host in self.steps.sessions)
 
-    def _stage(self, move: Move, session: Session) -> None:
-        if move.bundle is None:
-            return
-        run_hooks("before_stage", move, self.story, session, self.output)
-        self.output.step(move.host, "staging", move.release)
-        session.call(
-            wire.STAGE,
-            {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
-            payload=b"" if move.staged else pack(move.bundle),
-            on_event=self._teller(move),
-        )
+    def _lock(self, hosts: tuple[str, ...]) -> None:
+        """The first host alone, then the rest: of two runs one gets all of them, and not each a half."""
+        for part in (hosts[:1], hosts[1:]):
+            errors = self.crew.each(part, self.steps.lock, note=self.locked)
+            for host, error in errors.items():
+                if host in self.steps.moves or words.is_locked(error):
+                    self.failed[host] = error
+                else:
+                    self.output.say(f"note: {host} is not part of this run, and was not locked: {error}")
+            if self.failed:
+                raise _StoppedError
 
-    def _switch(self, move: Move, session: Session) -> None:
-        run_hooks("before_switch", move, self.story, session, self.output)
-        self.output.step(move.host, "switching", move.release)
-        session.call(wire.SWITCH, self._args(move), on_event=self._teller(move))
-        self.output.step(move.host, "verifying", move.release)
-        session.call(wire.VERIFY, self._args(move), on_event=self._teller(move))
-        run_hooks("after_switch", move, self.story, session, self.output)
-        self.output.step(move.host, "healthy", move.release)
-
-    def _commit(self, move: Move, session: Session) -> None:
-        seconds = round(time.monotonic() - self.started, 3)
-        session.call(wire.COMMIT, {**self._args(move), **self.story.facts.args(), "seconds": seconds})
-
-    def _revert(self, move: Move, session: Session) -> None:
-        self.output.step(move.host, "going back")
-        why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])[:500]
-        args = {**self._args(move), **self.story.facts.args(), "why": self.output.masks.text(why)}
-        session.call(wire.REVERT, args, on_event=self._teller(move))
-
-    # The steps, over the fleet
-
-    def _migrate(self, moves: Iterable[Move]) -> None:
+    def _migrate(self) -> None:
         """Once, on the first host that runs the migrating service."""
         migrate = self.story.migrate
-        on = [move for move in moves if migrate and migrate.service in move.services]
+        first = before_migration(self.story)
+        on = [
+            host
+            for host in self._moving()
+            if migrate and host not in first and migrate.service in self.steps.moves[host].services
+        ]
         if migrate is None or not on:
             return
-        args = {"service": migrate.service, "command": list(migrate.command), "timeout": migrate.timeout}
-
-        def step(move: Move, session: Session) -> None:
-            self.output.step(move.host, "migrating", " ".join(migrate.command))
-            session.call(wire.MIGRATE, {**self._args(move), **args}, on_event=self._teller(move))
-
-        self._everywhere(on[:1], step, before=self.begun)
+        self._all(on[:1], lambda host: self.steps.migrate(host, migrate))
         self.migrated = True
 
-    def _smoke(self) -> None:
+    def _switch_in_batches(self) -> None:
+        all_batches = batches(self.story)
+        count = len(all_batches)
+        for number, batch in enumerate(all_batches, 1):
+            moving = self._moving()
+            wanted = [host for host in batch if host in moving]
+            if count > 1:
+                if number > 1:
+                    self._between(number, count, wanted)
+                self.output.say(f"batch {number} of {count}: {', '.join(wanted) or 'no host is left of it'}")
+            self._tolerantly(wanted, self.steps.switch, begins=True)
+            if smokes_after(number, count):
+                self._smoke(all_batches[:number])
+
+    def _between(self, number: int, count: int, coming: list[str]) -> None:
+        """Wait, ask, and see that what was switched is still good: that is what the waiting is for."""
+        policy = self.story.policy
+        if policy.pause:
+            self.output.say(f"batch {number} of {count} comes in {policy.pause:g} s")
+            time.sleep(policy.pause)
+        if policy.confirm:
+            question = f"Batch {number - 1} of {count} is good. Go on with {', '.join(coming)}?"
+            if self.ask is None or not self.ask(question):
+                self.problems.append(DeployError(f"stopped before batch {number}: nobody said yes"))
+                raise _StoppedError
+        if policy.pause or policy.confirm:
+            self._all([host for host in self._moving() if host in self.begun], self.steps.verify)
+
+    def _smoke(self, done: Iterable[tuple[str, ...]]) -> None:
         from longshore.verify import run_checks  # late: a run with nothing to do never comes here
 
-        checks = [check for move in self.story.moves for check in move.smoke]
-        for result in run_checks(checks):
+        switched = {*before_migration(self.story), *(host for batch in done for host in batch)}
+        moves = [self.steps.moves[host] for host in self._moving() if host in switched]
+        problems: list[LongshoreError] = []
+        for result in run_checks([check for move in moves for check in move.smoke]):
             if result.ok:
                 self.output.say(f"smoke test {result.name}: ok in {result.seconds * 1000:.0f} ms")
             else:
-                self.problems.append(DeployError(f"the smoke test {result.name!r} failed: {result.why}."))
-        for move in self.story.moves:
-            self.problems += run_role_checks(move, self.story)
-        if self.problems:
+                problems.append(DeployError(f"the smoke test {result.name!r} failed: {result.why}."))
+        for move in moves:
+            problems += run_role_checks(move, self.story)
+        self.problems += problems
+        if problems:
             raise _StoppedError
+
+    def _commit(self) -> None:
+        """Everywhere or nowhere, as far as the hosts can be reached.
+
+        A host that refuses takes the others back, also those that have committed. One that is lost is found
+        again and brought forward: the others have the release already, and it was good there, too.
+        """
+        errors = self.crew.each(self._moving(), self.steps.commit, note=self.committed, then="")
+        if errors and self.reopen is not None and all(map(is_lost, errors.values())):
+            errors = self.crew.each(errors, self._bring_forward, note=self.committed, then="")
+        self.failed |= errors
+        # One that isn't locked was not reached again, and is on its own now; as is one that was lost twice.
+        if any(host in self.locked and not is_lost(error) for host, error in errors.items()):
+            raise _StoppedError
+        for host, error in errors.items():
+            self.failed[host] = words.lost_at_commit(error, self.steps.moves[host], self.story)
+            self.unknown.add(host)
+        self.settled = True
+
+    def _bring_forward(self, host: str) -> None:
+        """A host that was lost at the commit: see whether it has committed, and if not, do it all again."""
+        move = self.steps.moves[host]
+        current = self._find(host, self.story.lease + 30)
+        if current == move.release:
+            return
+        if current != move.expect:
+            raise DeployError(f"the host has moved on meanwhile, to {current or 'nothing'}", where=host)
+        self.output.step(host, "switching", move.release)
+        self.steps.switch(host)
+        self.steps.commit(host)
+
+    def _find(self, host: str, patience: float) -> str | None:
+        assert self.reopen is not None
+        assert self.pulse is not None
+        self.locked.discard(host)
+        self.output.step(host, "lost", "trying to reach it again")
+        args = self.steps.lock_args()
+        session, current = find_again(host, self.reopen, args, patience=patience)
+        self.steps.sessions[host] = session
+        self.pulse.add(session)
+        self.locked.add(host)
+        return current
+
+    def _take_back(self) -> None:
+        """Every host that was begun goes back to what it ran, also one that has committed already."""
+        self._tell_hooks("on_failure", set(self.steps.moves))
+        self._go_back([host for host in self.steps.moves if host in self.begun - self.taken_back])
+        self._tell_hooks("on_rollback", self.taken_back)
+
+    # Below the story
+
+    def _moving(self) -> tuple[str, ...]:
+        """The hosts that are still on their way to the release, in the inventory's order."""
+        return tuple(host for host in self.steps.moves if host not in self.failed)
+
+    def _all(self, hosts: Iterable[str], step: Callable[[str], None]) -> None:
+        """A step after which these hosts have begun; one that fails stops the rollout."""
+        errors = self.crew.each(hosts, step, before=self.begun)
+        self.failed |= errors
+        if errors:
+            raise _StoppedError
+
+    def _tolerantly(self, hosts: Iterable[str], step: Callable[[str], None], *, begins: bool = False) -> None:
+        """A step that ``max_fail`` hosts may fail: they go back alone, and the rest goes on."""
+        errors = self.crew.each(hosts, step, before=self.begun if begins else None)
+        self.failed |= errors
+        if errors and (len(self.failed) > self.story.policy.max_fail or not self._moving()):
+            raise _StoppedError
+        self._go_back([host for host in errors if host in self.begun])
+
+    def _go_back(self, hosts: list[str]) -> None:
+        why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])[:500]
+        why = self.output.masks.text(why)
+
+        def back(host: str) -> None:
+            if is_lost(self.failed.get(host)) and self.reopen is not None:
+                # Its lock is got when its agent is over, which has gone back then. Unless it had committed.
+                if self._find(host, _SOON) == self.steps.moves[host].expect:
+                    return
+                self.steps.leave(host, why)
+            elif host in self.committed:
+                self.steps.leave(host, why)
+            else:
+                self.steps.revert(host, why)
+
+        errors = self.crew.each(hosts, back, note=self.taken_back, then="")
+        self.committed -= self.taken_back
+        for host, error in errors.items():
+            self.problems.append(words.not_taken_back(error, self.steps.moves[host], self.story))
+
+    def _unlock(self, host: str) -> None:
+        with contextlib.suppress(LongshoreError):  # a host that was lost unlocks by itself
+            self.steps.unlock(host)
 
     def _tell_hooks(self, name: HookName, hosts: set[str]) -> None:
         """Hooks after the fact: one that fails is told, and changes nothing."""
         moves = [move for move in self.story.moves if move.host in hosts]
-        usable = {host: session for host, session in self.sessions.items() if host in self.locked}
+        usable = {host: session for host, session in self.steps.sessions.items() if host in self.locked}
         why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])
         tell_hooks(name, moves, self.story, usable, self.output, error=why)
 
-    def _take_back(self) -> None:
-        """Every host that was begun and not committed goes back to what it ran."""
-        self._tell_hooks("on_failure", {move.host for move in self.story.moves})
-        moves = [
-            move for move in self.story.moves if move.host in self.begun and move.host not in self.committed
-        ]
-        back: dict[str, LongshoreError] = {}
-        self._everywhere(moves, self._revert, note=self.taken_back, errors=back)
-        for host, error in back.items():
-            self.problems.append(
-                HostError(
-                    f"could not be taken back: {error}",
-                    where=host,
-                    hint="Its agent, or the next run, tries again; `invoke status` shows what runs.",
-                )
-            )
-        self._tell_hooks("on_rollback", self.taken_back)
-
-    def _unlock(self) -> None:
-        moves = [move for move in self.story.moves if move.host in self.locked]
-        self._everywhere(moves, lambda move, session: session.call(wire.UNLOCK, self._args(move)), errors={})
-
-    # Below the story
-
-    def _args(self, move: Move) -> dict[str, Any]:
-        return {"app": self.story.app, "release": move.release}
-
-    def _everywhere(
-        self,
-        moves: Iterable[Move],
-        step: Callable[[Move, Session], Any],
-        *,
-        before: set[str] | None = None,
-        note: set[str] | None = None,
-        errors: dict[str, LongshoreError] | None = None,
-    ) -> None:
-        """Run a step on these hosts at once, and wait for all of them.
-
-        ``before`` notes a host as soon as the step may have changed it, ``note`` when it has succeeded.
-        Failures go to ``errors``; without it they stop the rollout. Ctrl-C is kept until the step has
-        ended: the host would finish it all the same.
-        """
-        wanted = list(moves)
-        if not wanted:
-            return
-        stop = errors is None
-        found = self.failed if errors is None else errors
-        interrupted = False
-        pool = ThreadPoolExecutor(max_workers=min(len(wanted), self.story.parallel))
-        try:
-            futures: dict[Future[Any], Move] = {}
-            for move in wanted:
-                if before is not None:
-                    before.add(move.host)
-                futures[pool.submit(step, move, self.sessions[move.host])] = move
-            pending = set(futures)
-            while pending:
-                try:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                except KeyboardInterrupt:
-                    if interrupted:
-                        # The step still waits for the session's answer: nothing else may be asked there.
-                        self.abandoned = True
-                        self.output.say("The hosts go back alone now; `invoke status` shows when they have.")
-                        raise
-                    interrupted = True
-                    self.output.say(
-                        "Ctrl-C: the step is finished, then all goes back. Again: the hosts do that alone."
-                    )
-                    continue
-                for future in done:
-                    host = futures[future].host
-                    error = future.exception()
-                    if error is None:
-                        if note is not None:
-                            note.add(host)
-                    elif isinstance(error, LongshoreError):
-                        found[host] = error
-                        self.output.step(host, "failed", error.message)
-                    else:
-                        raise error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        if interrupted:
-            raise KeyboardInterrupt
-        if stop and found:
-            raise _StoppedError
-
-    def _teller(self, move: Move) -> Callable[[Event], None]:
-        def tell(event: Event) -> None:
-            kind = event["kind"]
-            if kind == "pull":
-                detail = str(event["image"]).split("@")[0]
-                if event["total"]:
-                    detail += f" {bytes_text(event['done'])} of {bytes_text(event['total'])}"
-                self.output.step(move.host, "pulling", detail)
-            elif kind == "health":
-                self.output.step(move.host, "verifying", f"{event['service']}: {event['state']}")
-            elif kind == "output":
-                self.output.step(move.host, "migrating", str(event["line"]))
-            elif kind == "compose" and event["line"].strip():
-                words = str(event["line"]).split()
-                self.output.step(move.host, "switching", " ".join(words[1:]) if len(words) > 2 else words[-1])
-            elif kind == "note" and event["message"] not in self.noted:
-                self.noted.add(event["message"])  # once, not for each of fifty hosts
-                self.output.say(f"note: {event['message']} ({move.host})")
-
-        return tell
-
     def _report(self) -> Report:
+        behind = [host for host in self.steps.moves if host in self.failed.keys() - self.unknown]
+        if self.committed and behind:
+            deployed = [host for host in self.steps.moves if host in self.committed]
+            self.problems.append(words.mixed(self.story, deployed, behind))
         hosts = []
         for move in self.story.moves:
             state = self._state(move)
             release = move.release if state == "deployed" else move.expect
+            if move.host in self.unknown:
+                release = None
             hosts.append(HostReport(move.host, state, release, self.failed.get(move.host)))
             self.output.step(move.host, state, release or "")
         return Report(

@@ -1,0 +1,132 @@
+"""What a rollout asks of one host's agent, step by step, and what it tells of it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from longshore.agent import wire
+from longshore.console import Output, bytes_text
+from longshore.inventory.model import Migrate
+from longshore.remote.session import Event, Session
+from longshore.render.pack import pack
+from longshore.rollout.hooks import run_hooks
+from longshore.rollout.moves import Move, Story
+
+
+class Steps:
+    """The steps, each on one host. ``sessions`` may get a new one for a host that was lost."""
+
+    def __init__(self, story: Story, sessions: Mapping[str, Session], output: Output) -> None:
+        self.story = story
+        self.sessions = dict(sessions)
+        self.output = output
+        self.moves = {move.host: move for move in story.moves}
+        self.started = time.monotonic()
+        self._noted: set[str] = set()
+
+    def lock(self, host: str) -> None:
+        """Take the host's lock. One without a move takes it so that nobody else rolls out meanwhile."""
+        move = self.moves.get(host)
+        args = self.lock_args()
+        if move is not None:
+            args["expect"] = move.expect
+        answer = self.sessions[host].call(wire.LOCK, args, timeout=self.story.wait + 300)
+        if answer["recovered"]:
+            self.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
+        if answer.get("trouble"):
+            self.output.say(f"warning: {host}: what ran before is back, but: {answer['trouble']}")
+
+    def lock_args(self) -> dict[str, Any]:
+        """What every host's lock is taken with."""
+        return {
+            "app": self.story.app,
+            **self.story.facts.args(),
+            "wait": self.story.wait,
+            "lease": self.story.lease,
+            "keep": self.story.policy.on_lost_controller == "keep",
+        }
+
+    def stage(self, host: str) -> None:
+        """Bring the release to the host: files and images. Nothing to do for one that it has (a rollback)."""
+        move, session = self.moves[host], self.sessions[host]
+        if move.bundle is None:
+            return
+        run_hooks("before_stage", move, self.story, session, self.output)
+        self.output.step(host, "staging", move.release)
+        session.call(
+            wire.STAGE,
+            {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
+            payload=b"" if move.staged else pack(move.bundle),
+            on_event=self._teller(host),
+        )
+
+    def migrate(self, host: str, migrate: Migrate) -> None:
+        """Run the migration in a container of the new release."""
+        move = self.moves[host]
+        args = {"service": migrate.service, "command": list(migrate.command), "timeout": migrate.timeout}
+        self.output.step(host, "migrating", " ".join(migrate.command))
+        self.sessions[host].call(wire.MIGRATE, {**self._args(move), **args}, on_event=self._teller(host))
+
+    def switch(self, host: str) -> None:
+        """Make the release run, and wait until it is good."""
+        move, session = self.moves[host], self.sessions[host]
+        run_hooks("before_switch", move, self.story, session, self.output)
+        self.output.step(host, "switching", move.release)
+        session.call(wire.SWITCH, self._args(move), on_event=self._teller(host))
+        self.verify(host)
+        run_hooks("after_switch", move, self.story, session, self.output)
+        self.output.step(host, "healthy", move.release)
+
+    def verify(self, host: str) -> None:
+        """Wait until what was switched to is good, or see that it still is."""
+        move = self.moves[host]
+        self.output.step(host, "verifying", move.release)
+        self.sessions[host].call(wire.VERIFY, self._args(move), on_event=self._teller(host))
+
+    def commit(self, host: str) -> None:
+        """The release is the good one there from now on."""
+        seconds = round(time.monotonic() - self.started, 3)
+        args = {**self._args(self.moves[host]), **self.story.facts.args(), "seconds": seconds}
+        self.sessions[host].call(wire.COMMIT, args)
+
+    def revert(self, host: str, why: str) -> None:
+        """Back to what ran before; the release was not committed."""
+        self.output.step(host, "going back")
+        args = {**self._args(self.moves[host]), **self.story.facts.args(), "why": why}
+        self.sessions[host].call(wire.REVERT, args, on_event=self._teller(host))
+
+    def leave(self, host: str, why: str) -> None:
+        """Back to what ran before, though the release was committed: another host could not."""
+        move = self.moves[host]
+        self.output.step(host, "going back")
+        args = {**self._args(move), **self.story.facts.args(), "to": move.expect, "why": why}
+        self.sessions[host].call(wire.RETURN, args, on_event=self._teller(host))
+
+    def unlock(self, host: str) -> None:
+        self.sessions[host].call(wire.UNLOCK, {"app": self.story.app})
+
+    def _args(self, move: Move) -> dict[str, Any]:
+        return {"app": self.story.app, "release": move.release}
+
+    def _teller(self, host: str) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
+            kind = event["kind"]
+            if kind == "pull":
+                detail = str(event["image"]).split("@")[0]
+                if event["total"]:
+                    detail += f" {bytes_text(event['done'])} of {bytes_text(event['total'])}"
+                self.output.step(host, "pulling", detail)
+            elif kind == "health":
+                self.output.step(host, "verifying", f"{event['service']}: {event['state']}")
+            elif kind == "output":
+                self.output.step(host, "migrating", str(event["line"]))
+            elif kind == "compose" and event["line"].strip():
+                words = str(event["line"]).split()
+                self.output.step(host, "switching", " ".join(words[1:]) if len(words) > 2 else words[-1])
+            elif kind == "note" and event["message"] not in self._noted:
+                self._noted.add(event["message"])  # once, not for each of fifty hosts
+                self.output.say(f"note: {event['message']} ({host})")
+
+        return tell

@@ -80,7 +80,7 @@ def test_keys_come_in_all_the_forms_that_compose_knows() -> None:
 
 
 def test_a_bare_key_takes_its_value_from_outside() -> None:
-    entries = dotenv.read("HOME_TOWN\nOTHER", ".env", lookup={"HOME_TOWN": "x"}.get)
+    entries = dotenv.read("HOME_TOWN\nOTHER\n", ".env", lookup={"HOME_TOWN": "x"}.get)
     assert [(entry.key, entry.value) for entry in entries] == [("HOME_TOWN", "x")]
 
 
@@ -141,3 +141,42 @@ def test_an_entry_does_not_show_its_value() -> None:
 def test_a_large_value_is_read_in_no_time() -> None:
     value = "$" * 30_000 + '"' * 30_000
     assert values(dotenv.render({"BIG": value})) == {"BIG": value}
+
+
+def test_every_broken_line_of_a_file_is_found_in_one_run() -> None:
+    text = 'A=1\nB C=2\nD!=3\nE=4\nF=${G\n=5\nH="open\nMIIE/+=\nI=6\n'
+    parsed = dotenv.parse(text, ".env")
+    assert [str(problem.where) for problem in parsed.problems] == [
+        ".env:2:1",
+        ".env:3:2",
+        ".env:5:1",
+        ".env:6:1",
+        ".env:7:1",
+    ]
+    assert [entry.key for entry in parsed.entries] == ["A", "E", "I"]
+
+
+def test_an_entry_knows_what_was_written_and_where_it_ends() -> None:
+    one, two, three = dotenv.read("A='x' \nB=\"y\nz\"\nC=1 # n\n", ".env")
+    assert (one.raw, one.line, one.last_line) == ("'x'", 1, 1)
+    assert (two.raw, two.line, two.last_line) == ('"y\nz"', 2, 3)
+    assert (three.raw, three.value) == ("1 # n", "1")
+
+
+def test_what_is_wrong_in_a_default_that_is_not_used_is_refused_as_compose_does() -> None:
+    with pytest.raises(dotenv.SubstitutionError):
+        dotenv.substitute("${A:-${B}", {"A": "x"}.get)
+    with pytest.raises(dotenv.SubstitutionError, match="B is required"):
+        dotenv.substitute("${A:-${B:?}}", {"A": "x"}.get)
+
+
+def test_a_variable_missing_in_a_default_that_is_not_used_is_nothing_to_tell() -> None:
+    unset: list[str] = []
+    assert dotenv.substitute("${A:-${B}}${C:-$D}", {"A": "x"}.get, on_unset=unset.append) == "x"
+    assert unset == ["D"]
+
+
+def test_many_variables_and_deep_ones_end_in_a_value_or_a_sentence() -> None:
+    assert dotenv.substitute("${A}x" * 5000, {"A": "1"}.get) == "1x" * 5000
+    with pytest.raises(dotenv.SubstitutionError, match="nested too deeply"):
+        dotenv.substitute("${A:-" * 3000 + "}" * 3000, lambda _: None)

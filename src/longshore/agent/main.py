@@ -19,11 +19,13 @@ from longshore.agent.store import AppStore
 
 if TYPE_CHECKING:
     from longshore.agent.switch import Switch
+    from longshore.agent.work import Work
 
 # Looking at a host is what is asked most, and needs only the above. The rest is imported when it is asked
 # for: it is more than half of the agent's start.
 
 _STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN}
+_IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LOAD}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
@@ -57,6 +59,7 @@ class Agent:
         self.told: Dict[str, float] = {}
         self.lease = 0.0
         self.heard = time.monotonic()
+        self.work: Optional[Work] = None
         self.gone = threading.Event()
         """Set when the controller has hung up."""
         self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
@@ -77,6 +80,8 @@ class Agent:
                 break
             self.answer(*received)
         self._controller_is_gone()
+        if self.work is not None:
+            self.work.remove()
         return 0
 
     def _lease_is_over(self) -> bool:
@@ -163,6 +168,8 @@ class Agent:
         """Carry out one request and return its value. Raises ``Refusal``."""
         if op == wire.FACTS:
             return preflight.facts(self.engine, self.state_dir)
+        if op in _IMAGES:
+            return self._images(op, args, payload)
         if "app" not in args:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
         store = AppStore(self.state_dir, args["app"])
@@ -197,6 +204,19 @@ class Agent:
         if op in _STEPS:
             return self._step(op, self._switch(store), args)
         return self._daily(op, store, args)
+
+    def _images(self, op: str, args: Dict[str, Any], payload: bytes) -> Any:
+        from longshore.agent import images
+        from longshore.agent.work import Work
+
+        def work() -> Work:
+            self.work = self.work or Work(self.state_dir)
+            return self.work
+
+        return images.handle(
+            op, args, payload, engine=self.engine, state_dir=self.state_dir, work=work, emit=self.emit,
+            gone=self.gone.is_set,
+        )  # fmt: skip
 
     def _switch(self, store: AppStore) -> "Switch":
         # Taking the lock comes through here: whoever holds it has all in memory that going back needs.

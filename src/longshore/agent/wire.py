@@ -49,6 +49,12 @@ DOWN = "down"
 RUN = "run"
 CLEANUP = "cleanup"
 LIMITS = "limits"
+PUT = "put"
+BUILDER = "builder"
+BUILD = "build"
+BUILT = "built"
+PRESENT = "present"
+LOAD = "load"
 HOOK = "hook"
 AUDIT = "audit"
 
@@ -93,6 +99,7 @@ class Container(TypedDict):
     config_hash: str
     release: str
     one_off: bool
+    app: str  # the label longshore.app; empty for a container that Longshore did not make
 
 
 class ReleaseInfo(TypedDict):
@@ -129,6 +136,50 @@ class InspectValue(TypedDict):
     lock: Optional[Dict[str, Any]]
     staged: bool  # the host already has the release that was asked about
     manifest: Optional[Dict[str, Any]]  # of the current release, when it is another one
+    notes: List[str]  # sentences about what differs and is left alone
+    mend: Dict[str, str]  # service to what a deploy does about it: create, start, recreate, remove, wait
+    stored: Optional["Stored"]  # when it was asked for (``explain``) and there is a difference to explain
+
+
+class Stored(TypedDict):
+    """What the current release's files say, without a value of ``.env`` (:mod:`longshore.agent.explain`)."""
+
+    files: Dict[str, Dict[str, Any]]  # those that differ from what the controller has: text, env or size
+    edited: List[str]  # the files that are not the release's own any more
+    pins: Dict[str, str]  # service to image, where this host pinned it
+
+
+def fingerprint(salt: str, value: str) -> str:
+    """What stands for a value that isn't sent. Without the salt, which is made for one run and kept nowhere,
+    it can't be guessed from: a short password would be found by trying."""
+    import hmac  # late: most sessions need none
+
+    return hmac.new(salt.encode(), value.encode("utf-8", "surrogateescape"), "sha256").hexdigest()[:16]
+
+
+def forms(value: str) -> List[str]:
+    """How a value may be written in a file, always in this order: as it is, in JSON or YAML, with the dollars
+    that Compose wants doubled, in a URL, in base64."""
+    import base64
+    import json
+    from urllib.parse import quote
+
+    doubled = value.replace("$", "$$")
+    return [
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        doubled,
+        json.dumps(doubled, ensure_ascii=False)[1:-1],
+        quote(value, errors="surrogateescape"),
+        quote(value, safe="", errors="surrogateescape"),
+        base64.b64encode(value.encode("utf-8", "surrogateescape")).decode(),
+    ]
+
+
+OPEN, CLOSE = "\ue000", "\ue001"
+"""Around what stands for a value in a text: ``NAME``, the index in :func:`forms`, and the fingerprint, with
+spaces between. Of the private use area: no file of people has them."""
 
 
 class Request(TypedDict):

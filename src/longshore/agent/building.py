@@ -1,0 +1,328 @@
+"""Building images on this host with ``docker buildx``: contexts in, lines out, digests at the end.
+
+Secrets and logins are files in a folder of the session, never arguments; they go with it.
+"""
+
+import json
+import os
+import queue
+import re
+import signal
+import stat
+import subprocess
+import tarfile
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from longshore.agent import preflight, wire
+from longshore.agent.engine import Engine
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Emit
+from longshore.agent.work import Work
+
+_PAUSE = 0.2
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# What docker itself reads from its environment: an argument of that name must not change it.
+_READ_BY_DOCKER = re.compile(r"(?i)(PATH|HOME|USER|TMPDIR|SSL_.*|LD_.*|GO.*|DOCKER_.*|BUILD.*|.*_PROXY)")
+_KEPT = ("cli-plugins", "contexts")
+
+
+def builder(engine: Engine, state_dir: str) -> Dict[str, Any]:
+    """What this host can build: ``architecture``, ``platforms``, ``cores``, ``containerd``, versions.
+
+    Raises ``Refusal`` without an engine or without buildx.
+    """
+    info = engine.info()
+    version = engine.version()
+    environment = {**os.environ, "BUILDX_CONFIG": _buildx_config(state_dir)}
+    buildx = _said(["docker", "buildx", "version"], environment)
+    if buildx is None:
+        raise Refusal(
+            wire.NO_ENGINE,
+            "docker buildx is not installed on this host",
+            "Run `invoke bootstrap`, or install the package docker-buildx (docker-buildx-plugin).",
+        )
+    told = _said(["docker", "buildx", "inspect"], environment) or ""
+    platforms = re.search(r"^Platforms:\s*(.+)$", told, re.M)
+    own = "linux/" + (version.get("Arch") or preflight.architecture(info.get("Architecture", "")))
+    named = [one.strip().rstrip("*") for one in platforms.group(1).split(",")] if platforms else []
+    found = re.search(r"\bv?(\d+\.\d+\.\d+)", buildx)
+    return {
+        "architecture": own.split("/")[1],
+        "platforms": sorted({own, *named}),
+        "cores": int(info.get("NCPU") or os.cpu_count() or 1),
+        "containerd": has_containerd_store(info),
+        "engine": version.get("Version", ""),
+        "buildx": found.group(1) if found else buildx.strip(),
+        "free": preflight.free_bytes(_existing(info.get("DockerRootDir", ""))),
+    }
+
+
+def has_containerd_store(info: Dict[str, Any]) -> bool:
+    """Whether the engine keeps images in containerd's store: several platforms, digests of its own."""
+    return any("io.containerd.snapshotter" in str(pair[1]) for pair in info.get("DriverStatus") or [])
+
+
+def _existing(folder: str) -> str:
+    return folder if os.path.isdir(folder) else "/"
+
+
+def _buildx_config(state_dir: str) -> str:
+    """Where buildx keeps its own notes between runs; there is no login among them."""
+    folder = os.path.join(state_dir, "buildx")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return folder
+
+
+def _said(argv: List[str], environment: Dict[str, str]) -> Optional[str]:
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True,
+            env=environment, timeout=60, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def build(
+    args: Dict[str, Any], work: Work, state_dir: str, emit: Emit, gone: Callable[[], bool]
+) -> Dict[str, Dict[str, Any]]:
+    """Run ``args["builds"]``, ``args["parallel"]`` at once; ``args["auths"]`` are logins.
+
+    Each has ``name``, ``context`` (a tar that was put), ``dockerfile`` (its text) and what ``_command``
+    takes. Lines come as events ``build`` (``name``, ``lines``). Gives by name: ``code`` (0 is good), ``digest``,
+    ``seconds``, ``tags``. When the controller goes, all of it is ended.
+    """
+    environment = _environment(work, state_dir, args.get("auths") or {})
+    builds = list(args["builds"])
+    unpacked: Dict[str, str] = {}
+    for one in builds:
+        if one["context"] not in unpacked:
+            unpacked[one["context"]] = _unpack(work, one["context"])
+    said: queue.Queue[Tuple[str, str]] = queue.Queue()
+    results: Dict[str, Dict[str, Any]] = {}
+    running: Set[subprocess.Popen[bytes]] = set()
+    todo = list(enumerate(builds))
+    lock = threading.Lock()
+
+    def worker() -> None:
+        while True:
+            with lock:
+                if not todo:
+                    return
+                number, one = todo.pop(0)
+            try:
+                results[one["name"]] = _one(
+                    one, number, unpacked[one["context"]], work, environment, said, running, lock
+                )
+            except (OSError, Refusal) as error:
+                said.put((one["name"], f"ERROR: {error}"))
+                results[one["name"]] = {"code": 125, "digest": "", "seconds": 0.0, "tags": []}
+
+    count = max(1, min(int(args.get("parallel") or 1), len(builds)))
+    threads = [threading.Thread(target=worker, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads) or not said.empty():
+        if gone():
+            with lock:
+                todo.clear()
+                for process in running:
+                    _end(process)
+            break
+        _tell(said, emit)
+    for thread in threads:
+        thread.join(10)
+    return results
+
+
+def _tell(said: queue.Queue[Tuple[str, str]], emit: Emit) -> None:
+    """Hand on what has been said within a moment, in as few lines as may be."""
+    until = time.monotonic() + _PAUSE
+    lines: Dict[str, List[str]] = {}
+    while time.monotonic() < until:
+        try:
+            name, line = said.get(timeout=max(0.01, until - time.monotonic()))
+        except queue.Empty:
+            break
+        lines.setdefault(name, []).append(line)
+    for name, some in lines.items():
+        emit("build", name=name, lines=some)
+
+
+def _one(
+    one: Dict[str, Any],
+    number: int,
+    context: str,
+    work: Work,
+    environment: Dict[str, str],
+    said: queue.Queue[Tuple[str, str]],
+    running: Set[subprocess.Popen[bytes]],
+    lock: threading.Lock,
+) -> Dict[str, Any]:
+    folder = os.path.join(work.folder, f"build-{number}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    metadata = os.path.join(folder, "metadata.json")
+    argv, more = _command(one, context, folder, os.path.join(work.private, f"secrets-{number}"), metadata)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**environment, **more}, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    with lock:
+        running.add(process)
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.put((one["name"], line.decode("utf-8", "replace").rstrip("\r\n")[:4000]))
+    code = process.wait()
+    with lock:
+        running.discard(process)
+    found: Dict[str, Any] = {}
+    if code == 0 and os.path.exists(metadata):
+        with open(metadata, encoding="utf-8") as file:
+            found = json.load(file)
+    digest = str(found.get("containerimage.digest") or "")
+    return {
+        "code": code,
+        "digest": digest if _DIGEST.fullmatch(digest) else "",
+        "seconds": round(time.monotonic() - started, 3),
+        "tags": one.get("tags") or [],
+        "folder": os.path.join(folder, "oci"),
+    }
+
+
+def _command(
+    one: Dict[str, Any], context: str, folder: str, secrets: str, metadata: str
+) -> Tuple[List[str], Dict[str, str]]:
+    """The command line, and what its environment has for it."""
+    dockerfile = os.path.join(folder, "Dockerfile")
+    _write(dockerfile, one["dockerfile"])
+    # What is to be left out was left out on the controller. A file in the context must not do it again,
+    # by other rules, and one beside the Dockerfile wins over it.
+    _write(dockerfile + ".dockerignore", "")
+    argv = ["docker", "buildx", "build", "--progress=plain", f"--file={dockerfile}"]
+    argv += [f"--metadata-file={metadata}", f"--provenance={one.get('provenance') or 'false'}"]
+    if one.get("sbom"):
+        argv.append("--sbom=true")
+    if one.get("platforms"):
+        argv.append("--platform=" + ",".join(one["platforms"]))
+    for option in ("target", "network", "shm-size"):
+        if one.get(option):
+            argv.append(f"--{option}={one[option]}")
+    more: Dict[str, str] = {}
+    for name, value in sorted((one.get("args") or {}).items()):
+        if _READ_BY_DOCKER.fullmatch(name):
+            argv.append(f"--build-arg={name}={value}")
+        else:
+            argv.append(f"--build-arg={name}")  # its value is in the environment: others can't read that
+            more[name] = value
+    for name, value in sorted((one.get("labels") or {}).items()):
+        argv.append(f"--label={name}={value}")
+    for host in one.get("hosts") or []:
+        argv.append(f"--add-host={host}")
+    if one.get("secrets"):
+        os.makedirs(secrets, mode=0o700, exist_ok=True)
+    for number, (name, value) in enumerate(sorted((one.get("secrets") or {}).items())):
+        path = os.path.join(secrets, str(number))
+        _write(path, value)
+        argv.append(f"--secret=id={name},src={path}")
+    for ref in one.get("cache_from") or []:
+        argv.append(f"--cache-from={ref}")
+    for ref in one.get("cache_to") or []:
+        argv.append(f"--cache-to={ref}")
+    if one.get("pull"):
+        argv.append("--pull")
+    if one.get("no_cache"):
+        argv.append("--no-cache")
+    output = one.get("output") or "cache"
+    if output == "push":
+        argv.append("--push")
+    elif output == "oci":
+        argv.append(f"--output=type=oci,dest={os.path.join(folder, 'oci')},tar=false")
+    elif output == "image":
+        argv.append("--output=type=image")
+    else:
+        argv.append("--output=type=cacheonly")
+    if output in ("push", "image"):
+        argv += [f"--tag={tag}" for tag in one.get("tags") or []]
+    return [*argv, context], more
+
+
+def _write(path: str, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _environment(work: Work, state_dir: str, auths: Dict[str, Any]) -> Dict[str, str]:
+    """Docker's settings for this session: the logins, and of the user's own only plug-ins and contexts."""
+    theirs = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    ours = os.path.join(work.private, "docker")
+    os.makedirs(ours, mode=0o700, exist_ok=True)
+    config: Dict[str, Any] = {"auths": auths}
+    try:
+        with open(os.path.join(theirs, "config.json"), encoding="utf-8") as file:
+            said = json.load(file)
+        config.update({key: said[key] for key in ("currentContext", "cliPluginsExtraDirs") if key in said})
+    except (OSError, ValueError, TypeError):
+        pass
+    _write(os.path.join(ours, "config.json"), json.dumps(config))
+    for name in _KEPT:
+        source, link = os.path.join(theirs, name), os.path.join(ours, name)
+        if os.path.isdir(source) and not os.path.lexists(link):
+            os.symlink(source, link)
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "DOCKER_HOST")}
+    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return {
+        **environment,
+        "DOCKER_CONFIG": ours,
+        "BUILDX_CONFIG": _buildx_config(state_dir),
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        "DOCKER_CLI_HINTS": "false",
+    }
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except OSError:
+        pass
+
+
+def _unpack(work: Work, name: str) -> str:
+    """Unpack a context that was put, and remove its tar. Nothing can land outside its folder."""
+    folder = os.path.join(work.folder, f"context-{name}")
+    os.mkdir(folder, 0o700)
+    links: List[tarfile.TarInfo] = []
+    folders: List[Tuple[str, int, int]] = []
+    with tarfile.open(work.path(name)) as archive:
+        for member in archive:
+            parts = member.name.split("/")
+            if member.name.startswith("/") or ".." in parts:
+                raise Refusal(wire.BAD_REQUEST, f"the context holds {member.name!r}")
+            path = os.path.join(folder, member.name)
+            if member.isdir():
+                os.makedirs(path, exist_ok=True)
+                folders.append((path, stat.S_IMODE(member.mode), int(member.mtime)))
+            elif member.issym():
+                links.append(member)
+            elif member.isreg():
+                source = archive.extractfile(member)
+                assert source is not None
+                with open(path, "xb") as file:
+                    while True:
+                        piece = source.read(1 << 20)
+                        if not piece:
+                            break
+                        file.write(piece)
+                os.chmod(path, stat.S_IMODE(member.mode))
+                os.utime(path, (member.mtime, member.mtime))
+    for member in links:  # last: nothing is written through one
+        os.symlink(member.linkname, os.path.join(folder, member.name))
+    for path, mode, mtime in reversed(folders):  # last, too: one may not be written to
+        os.chmod(path, mode)
+        os.utime(path, (mtime, mtime))
+    os.unlink(work.path(name))
+    return folder

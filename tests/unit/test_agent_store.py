@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from longshore.agent.fail import Refusal
-from longshore.agent.inspect import drift, stack
+from longshore.agent.inspect import stack
 from longshore.agent.journal import COMMIT, REVERTED, Journal, Lines
 from longshore.agent.lock import Lock
 from longshore.agent.store import AppStore, write
@@ -179,33 +179,6 @@ def test_a_lock_whose_owner_died_is_free(tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     Lock(str(tmp_path)).take({"by": "next"})
-
-
-def _container(service: str, **more: Any) -> dict[str, Any]:
-    return {
-        "service": service, "config_hash": "h", "image_id": "i", "state": "running",
-        "health": "", "status": "Up", **more,
-    }  # fmt: skip
-
-
-def test_drift_names_what_was_changed_by_hand() -> None:
-    committed = {
-        "containers": [_container("api"), _container("api"), _container("db")],
-        "one_shots": ["init"],
-    }
-    assert drift(committed, [_container("api"), _container("api"), _container("db")]) == []
-    assert drift(committed, [_container("api"), _container("db")]) == ["api has 1 of 2 containers"]
-    changed = [_container("api"), _container("api", image_id="other"), _container("db")]
-    assert drift(committed, changed) == ["api was changed since the release was committed"]
-    stopped = [_container("api"), _container("api"), _container("db", state="exited")]
-    assert drift(committed, stopped) == ["db is exited"]
-    assert drift(None, []) == ["what was committed is not known"]
-
-
-def test_a_one_shot_that_exited_with_0_is_no_drift() -> None:
-    shot = _container("init", state="exited", status="Exited (0) 2 minutes ago")
-    assert drift({"containers": [shot], "one_shots": ["init"]}, [shot]) == []
-    assert drift({"containers": [shot], "one_shots": []}, [shot]) == ["init is exited"]
 
 
 def test_going_back_goes_down_the_stack() -> None:

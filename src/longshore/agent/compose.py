@@ -104,11 +104,16 @@ class Compose:
         for profile in manifest["profiles"]:
             self.base += ["--profile", profile]
 
-    def up(self, on_line: Callable[[str], None], services: Tuple[str, ...] = ()) -> None:
-        """Start or replace what differs, without building or pulling. Raises ``Refusal``."""
-        self._run(
-            ["up", "--detach", "--no-build", "--pull", "never", "--quiet-pull", *services], on_line, "start"
-        )
+    def up(
+        self, on_line: Callable[[str], None], services: Tuple[str, ...] = (), *, anew: bool = False
+    ) -> None:
+        """Start or replace what differs, without building or pulling. Raises ``Refusal``.
+
+        With ``anew`` the containers of these services are made anew, and no other service is touched.
+        """
+        words = ["up", "--detach", "--no-build", "--pull", "never", "--quiet-pull"]
+        words += ["--force-recreate", "--no-deps"] if anew else []
+        self._run([*words, *services], on_line, "start")
 
     def down(self, on_line: Callable[[str], None]) -> None:
         """Stop and remove the containers and networks. Volumes stay. Raises ``Refusal``."""

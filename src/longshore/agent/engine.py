@@ -17,6 +17,7 @@ PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 CONFIG_HASH = "com.docker.compose.config-hash"
 ONE_OFF = "com.docker.compose.oneoff"
+APP = "longshore.app"
 
 
 class EngineError(Exception):

@@ -5,10 +5,10 @@ is decided here, from what the engine reports.
 """
 
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from longshore.agent import wire
-from longshore.agent.engine import CONFIG_HASH, ONE_OFF, SERVICE, Engine
+from longshore.agent.engine import APP, CONFIG_HASH, ONE_OFF, SERVICE, Engine
 from longshore.agent.fail import Refusal
 
 Emit = Callable[..., None]
@@ -46,6 +46,7 @@ def describe(raw: Dict[str, Any]) -> Dict[str, Any]:
         "config_hash": labels.get(CONFIG_HASH, ""),
         "release": "",
         "one_off": labels.get(ONE_OFF, "").lower() == "true",
+        "app": labels.get(APP, ""),
     }
 
 
@@ -77,6 +78,10 @@ class Watch:
         """Says that nobody waits for the answer any more."""
         self._told: Dict[str, str] = {}
         self._seen: Dict[str, float] = {}
+        self._restarts: Dict[str, int] = {}
+        """How often a container had been restarted before it was watched."""
+        self._answered: Set[str] = set()
+        """The containers that have answered their probe."""
 
     def run(self) -> List[Dict[str, Any]]:
         """Return the containers when all are good. Raises ``Refusal`` with the failing container's last
@@ -88,7 +93,7 @@ class Watch:
             waiting = [
                 name for name, facts in sorted(self.services.items()) if not self._good(name, facts, found)
             ]
-            if not waiting:
+            if not waiting and self._stay(found) and not self._probed(found):
                 return found
             if time.monotonic() > until:
                 raise self._late(waiting, found)
@@ -120,12 +125,52 @@ class Watch:
             raise self._failed(one, "is unhealthy")
         if state == "restarting" or (state == "running" and health != "healthy"):
             full = self._inspect(one)
-            if full["RestartCount"] > self.restarts:
-                raise self._failed(one, "keeps dying")
+            self._check_restarts(one, full)
             if state == "running" and not health:
                 return self._age(one["id"], full["State"]["StartedAt"]) >= self.stability
             return False
         return bool(state == "running")
+
+    def _check_restarts(self, one: Dict[str, Any], full: Dict[str, Any]) -> None:
+        """Raise when it was restarted. What an older container went through before doesn't count, once it
+        has run for the stability window."""
+        count = int(full["RestartCount"])
+        if one["id"] not in self._restarts:
+            old = self._age(one["id"], full["State"]["StartedAt"]) >= self.stability
+            self._restarts[one["id"]] = count if old and one["state"] == "running" else 0
+        if count > self._restarts[one["id"]] + self.restarts:
+            raise self._failed(one, "keeps dying")
+
+    def _stay(self, found: List[Dict[str, Any]]) -> bool:
+        """A health check that passes between two crashes proves nothing: what is healthy must not have been
+        restarted, either."""
+        for one in found:
+            if one["service"] in self.services and one["state"] == "running" and one["health"] == "healthy":
+                self._check_restarts(one, self._inspect(one))
+        return True
+
+    def _probed(self, found: List[Dict[str, Any]]) -> bool:
+        """Send the services' probes that were not sent yet. Gives whether there were any: then everything
+        is looked at once more. Raises ``Refusal`` for one without the right answer."""
+        todo = [one for one in found if self._probe_of(one) and one["id"] not in self._answered]
+        for one in todo:
+            from longshore.agent.probe import probe  # late: few services have one
+
+            wanted = self._probe_of(one)
+            where, why = probe(self._inspect(one), wanted, self.given_up)
+            if why:
+                now = next(
+                    (each for each in containers(self.engine, self.project) if each["id"] == one["id"]), one
+                )
+                self._container_good(now, self.services[one["service"]])  # it may have died meanwhile
+                raise self._failed(one, f"doesn't answer its probe at {where} ({why})")
+            self._answered.add(one["id"])
+            self._tell(one["service"], "answers its probe")
+        return bool(todo)
+
+    def _probe_of(self, one: Dict[str, Any]) -> Dict[str, Any]:
+        wanted: Dict[str, Any] = self.services.get(one["service"], {}).get("probe") or {}
+        return wanted if one["state"] == "running" else {}
 
     def _age(self, ident: str, started: str) -> float:
         """Seconds since the container started: by the host's clock, or, where that was set back since,

@@ -1,42 +1,106 @@
 """What an app is on this host, looked at without changing anything."""
 
-import os
-from collections import Counter
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
+from longshore.agent import edited
+from longshore.agent.drift import Finding, drift
 from longshore.agent.engine import Engine
 from longshore.agent.health import containers
-from longshore.agent.journal import Journal, Lines
+from longshore.agent.history import History
+from longshore.agent.journal import Journal
 from longshore.agent.lock import Lock
 from longshore.agent.store import AppStore
 
 
-def inspect(engine: Engine, store: AppStore, project: str, wanted: Optional[str]) -> Dict[str, Any]:
-    """A ``wire.InspectValue``, for a run that wants the release ``wanted`` here, if any."""
+def inspect(
+    engine: Engine,
+    store: AppStore,
+    project: str,
+    wanted: Optional[str],
+    *,
+    deep: bool = False,
+    explain: Optional[Dict[str, Any]] = None,
+) -> Dict[str, Any]:
+    """A ``wire.InspectValue``, for a run that wants the release ``wanted`` here, if any.
+
+    ``deep``: every file of the release is read, and not only what changed on the disk since the commit.
+    ``explain``: also say what the current release's files hold (:mod:`longshore.agent.explain`).
+    """
     found = containers(engine, project)
-    current = store.current()
     if not store.exists():
         return {
             "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
+            "notes": [], "mend": {}, "stored": None,
         }  # fmt: skip
+    current = store.current()
     kept = store.kept()
-    history = Lines(os.path.join(store.root, "history.jsonl")).read()
+    history = History(store.root).read()
     open_switch = Journal(store.root).unfinished()
-    sentences = drift(store.committed(current), found) if current else []
+    findings = look(engine, store, current, found, deep=deep) if current else []
+    sentences = [one.text for one in findings if one.mend and one.text]
     return {
         "current": current,
         "stack": stack(history, kept),
         "releases": kept,
-        "staged": bool(wanted) and store.has(str(wanted)),
+        "staged": bool(wanted) and _is_whole(store, str(wanted), deep),
         # What is already so need not be sent: the plan asks only when there is a difference to explain.
         "manifest": store.manifest(current) if current and current != wanted else None,
         "good": current is not None and not sentences and open_switch is None,
-        "drift": sentences,
+        "drift": list(dict.fromkeys(sentences)),
+        "notes": list(dict.fromkeys(one.text for one in findings if not one.mend)),
+        "mend": _mend(findings),
         "containers": found,
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
+        "stored": _stored(store, current, wanted, explain, deep) if current and explain else None,
     }
+
+
+def look(
+    engine: Engine, store: AppStore, current: str, found: List[Dict[str, Any]], *, deep: bool
+) -> List[Finding]:
+    """How containers and files differ from what was committed."""
+    committed = store.committed(current)
+    findings = drift(engine, store.app, committed, found)
+    since = _since(store, current, deep)
+    return findings + edited.findings(engine, store, store.manifest(current), found, since)
+
+
+def _is_whole(store: AppStore, release: str, deep: bool) -> bool:
+    """Whether a release is here and as it came: else it has to be sent again."""
+    if not store.has(release):
+        return False
+    changes = edited.edited(store, store.manifest(release), _since(store, release, deep))
+    return all(one.how == edited.ADDED for one in changes)
+
+
+def _since(store: AppStore, release: str, deep: bool) -> float:
+    return 0.0 if deep else float((store.committed(release) or {}).get("seen", 0))
+
+
+_STRENGTH = ("wait", "write", "start", "create", "remove", "recreate")
+
+
+def _mend(findings: List[Finding]) -> Dict[str, str]:
+    mends: Dict[str, str] = {}
+    for one in findings:
+        if one.service and one.mend:
+            known = mends.get(one.service, one.mend)
+            mends[one.service] = max(known, one.mend, key=_STRENGTH.index)
+    return mends
+
+
+def _stored(
+    store: AppStore, current: str, wanted: Optional[str], asked: Dict[str, Any], deep: bool
+) -> Optional[Dict[str, Any]]:
+    manifest = store.manifest(current)
+    changed = [one.path for one in edited.edited(store, manifest, _since(store, current, deep))]
+    if current == wanted and not changed:
+        return None
+    from longshore.agent.explain import explain  # late: only where there is a difference
+
+    return explain(store, manifest, asked, changed)
 
 
 def stack(history: List[Dict[str, Any]], kept: List[str]) -> List[Dict[str, Any]]:
@@ -56,46 +120,3 @@ def stack(history: List[Dict[str, Any]], kept: List[str]) -> List[Dict[str, Any]
         else:
             steps.append({"release": release, "run": line.get("run", ""), "at": line.get("at", 0)})
     return [step for step in steps if step["release"] in kept]
-
-
-def drift(committed: Optional[Dict[str, Any]], found: List[Dict[str, Any]]) -> List[str]:
-    """How what runs differs from what was committed, in sentences; empty when it doesn't."""
-    if committed is None:
-        return ["what was committed is not known"]
-    sentences = []
-    expected = Counter(_key(one) for one in committed["containers"])
-    have = Counter(_key(one) for one in found)
-    for service in sorted({key[0] for key in expected} | {key[0] for key in have}):
-        want = {key: count for key, count in expected.items() if key[0] == service}
-        got = {key: count for key, count in have.items() if key[0] == service}
-        if want == got:
-            continue
-        wanted, running = sum(want.values()), sum(got.values())
-        if not running:
-            sentences.append(f"{service} has no container")
-        elif not wanted:
-            sentences.append(f"{service} runs but is not part of the release")
-        elif wanted != running:
-            sentences.append(f"{service} has {running} of {wanted} containers")
-        else:
-            sentences.append(f"{service} was changed since the release was committed")
-    for one in found:
-        if (
-            one["state"] == "exited"
-            and one["status"].startswith("Exited (0)")
-            and one["service"] in _shots(committed)
-        ):
-            continue
-        if one["state"] != "running":
-            sentences.append(f"{one['service']} is {one['state']}")
-        elif one["health"] == "unhealthy":
-            sentences.append(f"{one['service']} is unhealthy")
-    return sentences
-
-
-def _key(one: Dict[str, Any]) -> Tuple[str, str, str]:
-    return one["service"], one["config_hash"], one["image_id"]
-
-
-def _shots(committed: Dict[str, Any]) -> List[str]:
-    return list(committed.get("one_shots", []))

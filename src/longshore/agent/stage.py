@@ -4,7 +4,7 @@ import json
 import os
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from longshore.agent import compose, preflight, wire
+from longshore.agent import compose, edited, preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -28,6 +28,8 @@ def stage(
     if tar is not None and not store.has(release):
         emit("stage", release=release, files=len(manifest["files"]))
         store.receive(release, manifest, tar)
+    if tar is not None:
+        edited.put_right(engine, store, manifest, tar)
     store.manifest(release)  # staged now, or refuse
     wanted = preflight.architecture(info.get("Architecture", ""))
     pulled = _images(engine, store, manifest, wanted, args.get("auth") or {}, emit)

@@ -6,16 +6,16 @@ synced, everything can be taken back, and from then on nothing fails any more.
 """
 
 import errno
-import os
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from longshore.agent import condition, wire
+from longshore.agent import condition, drift, edited, wire
 from longshore.agent.compose import Compose
 from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit, Watch, containers
-from longshore.agent.journal import COMMIT, REVERTED, Journal, Lines
+from longshore.agent.history import History
+from longshore.agent.journal import COMMIT, REVERTED, Journal
 from longshore.agent.store import AppStore
 
 APP_LABEL = "longshore.app"
@@ -34,7 +34,7 @@ class Switch:
         self.emit = emit
         self.run = run
         self.journal = Journal(store.root)
-        self.history = Lines(os.path.join(store.root, "history.jsonl"))
+        self.history = History(store.root)
 
     def compose(self, release: str) -> Compose:
         return Compose(self.store.manifest(release), self.store.bundle_dir(release))
@@ -89,10 +89,22 @@ class Switch:
         return {"from": self.store.current()}
 
     def _up(self, release: str) -> None:
+        manifest = self.store.manifest(release)
         try:
+            # First, what Compose would take for unchanged though somebody changed it by hand.
+            astray = drift.astray(
+                self.engine,
+                self.store,
+                containers(self.engine, manifest["project"]),
+                edited.restored(self.store),
+            )
+            names = tuple(name for name in astray if name in manifest["services"])
+            if names:
+                self.compose(release).up(self._line, names, anew=True)
             self.compose(release).up(self._line)
+            edited.note_restored(self.store, [])
         except Refusal as refusal:
-            raise condition.with_autopsy(self.engine, self.store.manifest(release), refusal) from None
+            raise condition.with_autopsy(self.engine, manifest, refusal) from None
         self._remove_strangers(release)
 
     def verify(self, release: str, given_up: Optional[Callable[[], bool]] = None) -> Dict[str, Any]:
@@ -115,9 +127,9 @@ class Switch:
                 for name, one in sorted(manifest["services"].items())
                 if one["one_shot"] or one["may_exit"]
             ],
-            "containers": [
-                {key: one[key] for key in ("service", "config_hash", "image_id")} for one in running
-            ],
+            "containers": drift.record(self.engine, running, manifest["services"]),
+            "pins": edited.pins_of(self.store, release),
+            "seen": time.time(),
         }
         try:
             self._settle(release, record)

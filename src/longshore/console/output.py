@@ -312,6 +312,8 @@ FINAL: Mapping[str, tuple[str, str]] = {
     "restarted": ("✓", "green"),
     "started": ("✓", "green"),
     "stopped": ("✓", "green"),
+    "held": ("✓", "green"),
+    "released": ("✓", "green"),
     "removed": ("✓", "green"),
     "cleaned": ("✓", "green"),
     "bootstrapped": ("✓", "green"),

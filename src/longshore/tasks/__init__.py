@@ -29,7 +29,7 @@ _MODULES = (
     "databases",
     "upkeep",
 )
-_NAMESPACES = ("lab",)
+_NAMESPACES = ("lab", "lock")
 
 
 def _tasks_of(module: ModuleType) -> list[Task]:  # type: ignore[type-arg]

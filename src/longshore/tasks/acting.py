@@ -117,6 +117,7 @@ def locked(
 
     from longshore.agent import wire
     from longshore.errors import LongshoreError
+    from longshore.rollout.pulse import LEASE, Pulse
 
     session = fleet.session(host)
     facts = {"app": app, **fleet.facts.args()}
@@ -127,13 +128,17 @@ def locked(
         elif event["kind"] == "note":
             fleet.output.say(f"{host}: {event['message']}")
 
-    if session.call(wire.LOCK, facts)["recovered"]:
-        fleet.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
-    try:
-        return session.call(op, {**facts, **args}, on_event=on_event or tell)
-    finally:
-        with suppress(LongshoreError):
-            session.call(wire.UNLOCK, facts)
+    with Pulse([session]):  # a host that we are cut off from is free again when the lease is over
+        answer = session.call(wire.LOCK, {**facts, "lease": LEASE})
+        if answer["recovered"]:
+            fleet.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
+        if answer.get("trouble"):
+            fleet.output.say(f"warning: {host}: what ran before is back, but: {answer['trouble']}")
+        try:
+            return session.call(op, {**facts, **args}, on_event=on_event or tell)
+        finally:
+            with suppress(LongshoreError):
+                session.call(wire.UNLOCK, facts)
 
 
 @task(
@@ -210,6 +215,7 @@ def _confirm(fleet: Fleet, found: Mapping[str, Any], asked: list[str], *, yes: b
     import sys
 
     from longshore.errors import LongshoreError
+    from longshore.tasks.words import says_yes
 
     for name, hosts in found.items():
         stay = sorted({volume for volumes in hosts.values() for volume in volumes} - set(asked))
@@ -222,8 +228,7 @@ def _confirm(fleet: Fleet, found: Mapping[str, Any], asked: list[str], *, yes: b
         return
     if not sys.stdin.isatty():
         raise LongshoreError("nothing was removed: nobody is here to ask", hint="Say --yes.")
-    print("Type yes to go on: ", end="", flush=True, file=sys.stderr)
-    if sys.stdin.readline().strip().lower() != "yes":
+    if not says_yes():
         raise LongshoreError("nothing was removed")
 
 

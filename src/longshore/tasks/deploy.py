@@ -9,7 +9,12 @@ from longshore.tasks.command import done, task
 
 @task(
     iterable=["set"],
-    help={"why": "a sentence for the history", "wait": "how long to wait for another run's lock (30s, 5m)"},
+    help={
+        "why": "a sentence for the history",
+        "wait": "how long to wait for another run's lock (30s, 5m)",
+        "yes": "don't ask between batches (rollout.confirm)",
+        "on-lost-controller": "what a host does that loses us after its switch: back, or keep what is good",
+    },
 )
 def deploy(
     context: Any,
@@ -20,12 +25,15 @@ def deploy(
     json: bool = False,
     why: str = "",
     wait: str = "0s",
+    yes: bool = False,
+    on_lost_controller: str = "",
 ) -> None:
     """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
     from longshore.tasks.fleet import open_fleet
-    from longshore.tasks.words import duration
+    from longshore.tasks.words import back_or_keep, duration
 
     patience = duration(wait, "--wait")
+    lost = back_or_keep(on_lost_controller)
     overrides = set or ()
     with open_fleet(
         env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True
@@ -33,7 +41,7 @@ def deploy(
         from longshore.tasks.releasing import deploy_app  # now: the hosts are being connected to
 
         for name in fleet.chosen:
-            if not deploy_app(fleet, name, wait=patience):
+            if not deploy_app(fleet, name, wait=patience, yes=yes, on_lost_controller=lost):
                 done(1)
 
 

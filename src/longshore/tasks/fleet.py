@@ -51,6 +51,10 @@ class Fleet:
     def session(self, host: str) -> Session:
         return self.links.link(host).session()
 
+    def reopen(self, host: str) -> Session:
+        """A new session with a host whose connection broke."""
+        return self.links.again(host).session()
+
     def each(
         self, hosts: Iterable[str], do: Callable[[str], Value]
     ) -> tuple[dict[str, Value], dict[str, LongshoreError]]:

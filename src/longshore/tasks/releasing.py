@@ -2,53 +2,95 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from longshore.agent import wire
 from longshore.console import seconds_text
-from longshore.errors import DeployError, Problems
+from longshore.errors import DeployError, LongshoreError, Problems
 from longshore.images import resolve
-from longshore.inventory.model import Migrate, Target
+from longshore.inventory import patterns
+from longshore.inventory.model import Migrate, RolloutPolicy, Target
 from longshore.plan import HostPlan, Plan, make_plan
 from longshore.remote.session import Session
 from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report, Rollout
+from longshore.rollout.batches import batches
 from longshore.rollout.moves import Story
 from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
+from longshore.tasks.words import says_yes
 
 
-def deploy_app(fleet: Fleet, app: str, *, wait: float = 0.0) -> bool:
-    """Deploy one app to its chosen hosts; say how it went. Returns whether all is good."""
-    bundles = render_app(fleet, app)
-    plan = plan_app(fleet, app, bundles)
-    if not plan.todo:
-        for name, host in plan.hosts.items():
-            fleet.output.step(name, "nothing to do", host.current or "")
-        return _tell(fleet, Report(app, _nothing_to_do(plan), 0.0))
-    for text, names in grouped(plan).items():
-        fleet.output.say(f"{', '.join(names)}: {text}")
+def deploy_app(
+    fleet: Fleet,
+    app: str,
+    *,
+    wait: float = 0.0,
+    plan: Plan | None = None,
+    yes: bool = False,
+    on_lost_controller: Literal["", "back", "keep"] = "",
+) -> bool:
+    """Deploy one app to its chosen hosts; say how it went. Returns whether all is good.
+
+    ``plan``: just that one, or none at all when a host has moved on since. ``wait``: seconds for another
+    run's lock; what that run changed is then planned again. ``yes``: don't ask between batches.
+    """
+    until = time.monotonic() + wait
+    bundles = render_app(fleet, app) if plan is None else {}
+    while True:
+        now = plan or plan_app(fleet, app, bundles)
+        if not now.todo:
+            for name, host in now.hosts.items():
+                fleet.output.step(name, "nothing to do", host.current or "")
+            return _tell(fleet, Report(app, _nothing_to_do(now), 0.0))
+        for text, names in grouped(now).items():
+            fleet.output.say(f"{', '.join(names)}: {text}")
+        story = _story(fleet, app, now, wait=max(0.0, until - time.monotonic()))
+        if on_lost_controller:
+            story = replace(story, policy=replace(story.policy, on_lost_controller=on_lost_controller))
+        report = _rollout(fleet, story, yes=yes)
+        if plan is None and time.monotonic() < until and _moved_on(report):
+            fleet.output.say("Another run has changed the hosts meanwhile: planned again.")
+            continue
+        hosts = (*report.hosts, *_nothing_to_do(now))
+        return _tell(fleet, replace(report, hosts=hosts))
+
+
+def _story(fleet: Fleet, app: str, plan: Plan, *, wait: float) -> Story:
     target = fleet.target(app, plan.todo[0].host)
-    moves = tuple(_move(host, fleet.target(app, host.host)) for host in plan.todo)
     # A repair brings nothing new, so there is nothing to migrate.
     migrate = target.app.migrate if any(host.action != "repair" for host in plan.todo) else None
-    story = Story(
+    return Story(
         app=app,
-        moves=moves,
+        moves=tuple(_move(host, fleet.target(app, host.host)) for host in plan.todo),
         facts=fleet.facts,
         environment=fleet.environment.name,
         migrate=migrate,
         first=hosts_before_migration(migrate, {host.host: host.bundle for host in plan.todo}),
+        hosts=fleet.environment.hosts_of(app),
+        policy=target.app.rollout,
+        canary=canary_hosts(fleet, app, target.app.rollout.canary),
         auth=_auth(fleet),
         parallel=fleet.environment.parallel,
         wait=wait,
     )
-    report = Rollout(story, _sessions(fleet, moves), fleet.output).run()
-    hosts = (*report.hosts, *_nothing_to_do(plan))
-    return _tell(fleet, Report(app, hosts, report.seconds, report.migrated, report.problems))
+
+
+def canary_hosts(fleet: Fleet, app: str, pattern: str | None) -> frozenset[str]:
+    """The hosts of an app that are its canaries."""
+    if pattern is None:
+        return frozenset()
+    environment = fleet.environment
+    return frozenset(patterns.match(pattern, hosts=environment.hosts_of(app), groups=environment.groups))
+
+
+def _moved_on(report: Report) -> bool:
+    return any(getattr(host.error, "code", "") == wire.MOVED_ON for host in report.hosts)
 
 
 def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
@@ -68,17 +110,45 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
         moves.append(replace(move, roles=target.roles, url=target.app.url))
         fleet.output.say(f"{host}: {state['current'] or 'nothing'} → {release}")
     if moves:
+        policy = fleet.target(app, moves[0].host).app.rollout
         story = Story(
             app,
             tuple(moves),
             fleet.facts,
             environment=fleet.environment.name,
+            hosts=fleet.environment.hosts_of(app),
+            # All at once: what is gone back from is not good anywhere.
+            policy=RolloutPolicy(on_lost_controller=policy.on_lost_controller),
             parallel=fleet.environment.parallel,
         )
-        report = Rollout(story, _sessions(fleet, tuple(moves)), fleet.output).run()
+        report = _rollout(fleet, story)
     else:
         report = Report(app, (), 0.0)
     return _tell(fleet, Report(app, (*report.hosts, *same), report.seconds, problems=report.problems))
+
+
+def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:
+    def ask(question: str) -> bool:
+        fleet.output.close()
+        return yes or says_yes(question)
+
+    if story.policy.confirm and not yes and not sys.stdin.isatty() and len(batches(story)) > 1:
+        raise LongshoreError(
+            "nothing was changed: nobody is here to say yes between the batches (rollout.confirm)",
+            hint="Say --yes.",
+        )
+    sessions = _sessions(fleet, story)
+    return Rollout(story, sessions, fleet.output, reopen=fleet.reopen, ask=ask).run()
+
+
+def _sessions(fleet: Fleet, story: Story) -> dict[str, Session]:
+    """With all of the app's hosts, for the lock: those that nothing is to be done on may be unreachable."""
+    sessions = {move.host: fleet.session(move.host) for move in story.moves}
+    others = [host for host in story.hosts if host not in sessions]
+    values, errors = fleet.each(others, fleet.session)
+    for error in errors.values():
+        fleet.output.say(f"note: a host that is not part of this run could not be locked. {error}")
+    return {**sessions, **values}
 
 
 def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
@@ -174,10 +244,6 @@ def _move(plan: HostPlan, target: Target) -> Move:
         roles=target.roles,
         url=target.app.url,
     )
-
-
-def _sessions(fleet: Fleet, moves: tuple[Move, ...]) -> dict[str, Session]:
-    return {move.host: fleet.session(move.host) for move in moves}
 
 
 def _auth(fleet: Fleet) -> dict[str, dict[str, str]]:

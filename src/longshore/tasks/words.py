@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 from longshore.errors import LongshoreError
 
@@ -43,3 +44,17 @@ def duration(text: str, option: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise LongshoreError(str(error), where=option) from None
+
+
+def back_or_keep(text: str) -> Literal["", "back", "keep"]:
+    """The value of ``--on-lost-controller``. Raises ``LongshoreError`` for another word."""
+    if text == "back" or text == "keep" or not text:
+        return "back" if text == "back" else "keep" if text == "keep" else ""
+    raise LongshoreError(f"{text!r} is neither back nor keep", where="--on-lost-controller")
+
+
+def says_yes(question: str = "") -> bool:
+    """Ask the person at the terminal; whether the answer is ``yes``. On standard error: the output may be
+    a program's to read."""
+    print(f"{question} Type yes to go on: ".lstrip(), end="", flush=True, file=sys.stderr)
+    return sys.stdin.readline().strip().lower() == "yes"

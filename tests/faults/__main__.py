@@ -1,0 +1,97 @@
+"""``python -m tests.faults``: the fault matrix, and a random walk over it. See docs/reliability.md."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults import disk, table
+from tests.faults.cases import CASES, HOST, Case
+from tests.faults.ground import Ground
+from tests.faults.run import BadCaseError, Outcome, run_case
+from tests.faults.walk import walk
+
+from longshore.lab import Lab, LabError
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="bin/test faults", description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name holds this text, or fits this pattern")
+    parser.add_argument("--runs", type=int, default=0, help="instead: a random walk of so many faults")
+    parser.add_argument("--seed", type=int, default=None, help="the walk's seed, to repeat one")
+    parser.add_argument("--list", action="store_true", help="the cases' names, and nothing is done")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/reliability.md as it is")
+    parser.add_argument("--lab", default="faults", help="the practice hosts' name")
+    parser.add_argument("--keep", action="store_true", help="leave the practice hosts running afterwards")
+    parser.add_argument("--verbose", action="store_true", help="show what the commands said")
+    asked = parser.parse_args()
+    chosen = choose(asked.only)
+    if asked.list:
+        print("\n".join(case.name for case in chosen))
+        return 0
+    if not chosen:
+        parser.error(f"no case has a name with '{asked.only}'")
+    lab = Lab(asked.lab, say=lambda text: print(text, flush=True))
+    with tempfile.TemporaryDirectory(prefix="longshore-faults-") as folder:
+        ground = Ground(lab, Path(folder), ("h1", "h2"))
+        try:
+            lab.up(len(ground.hosts))
+            lab.registry_up()
+            ground.prepare()
+            if asked.runs:
+                return walk(ground, chosen, runs=asked.runs, seed=asked.seed)
+            outcomes = run_all(ground, chosen, verbose=asked.verbose)
+        except LabError as problem:
+            print(f"error: {problem}", file=sys.stderr)
+            return 1
+        finally:
+            ground.end_runs()
+            if not asked.keep:
+                lab.down()
+    if not asked.no_write:
+        table.write(outcomes)
+    broken = [one for one in outcomes if one.wrong]
+    print(f"{len(outcomes)} cases, {len(broken)} with a promise that was not kept.")
+    return 1 if broken or len(outcomes) < len(chosen) else 0
+
+
+def choose(only: str) -> list[Case]:
+    """The cases that fit; all of them without a pattern."""
+    return [case for case in CASES if only in case.name or fnmatch.fnmatch(case.name, only)]
+
+
+def run_all(ground: Ground, cases: Sequence[Case], *, verbose: bool = False) -> list[Outcome]:
+    """Run these cases one after the other, each on a fleet that is whole."""
+    outcomes: list[Outcome] = []
+    whole = False
+    for number, case in enumerate(cases, 1):
+        if case.small_disk != disk.is_small(ground, HOST):
+            disk.shrink(ground, HOST) if case.small_disk else disk.restore(ground, HOST)
+            whole = False
+        try:
+            if not whole:
+                ground.reset()
+            outcome = run_case(ground, case)
+        except (BadCaseError, LabError, OSError) as problem:
+            whole = False
+            print(f"[{number}/{len(cases)}] {case.name}: it did not come to pass: {problem}", flush=True)
+            if verbose:
+                traceback.print_exc()
+                print("\n".join(run.said for run in ground.runs if run.output.exists()), flush=True)
+            continue
+        whole = not outcome.wrong
+        outcomes.append(outcome)
+        print(f"[{number}/{len(cases)}] {table.line(outcome)}", flush=True)
+        if verbose or outcome.wrong:
+            print("    " + outcome.said.replace("\n", "\n    "), flush=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,396 @@
+"""The cases, as data: where a run is stopped, what is done to it there, and how the fleet may come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.faults import actions
+from tests.faults.actions import Action
+
+HOST = "h1"
+OTHER = "h2"
+
+End = Literal["old", "new", "either"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A place in a deploy. ``agent``: the gate at which the host's agent stops; ``controller``: the
+    controller's. ``what`` says where that is, exactly."""
+
+    name: str
+    what: str
+    agent: str = ""
+    controller: str = ""
+
+
+STEPS = (
+    Step("lock", "the host has given the lock, nothing is uploaded", agent="locked"),
+    Step("staging", "the files are unpacked, the release's folder is not there yet", agent="staging"),
+    Step("begun in the journal", "the journal's line is synced, Compose has not been started", agent="begun"),
+    Step("switching", "Compose has said its first word of a container", agent="switching"),
+    Step("verifying", "the new container was started, its health is not known", agent="verifying"),
+    Step("smoke test", "every host is healthy, no smoke test was sent", controller="smoke"),
+    Step("committing", "`committed.json` is written, `current` is the old release", agent="written"),
+    Step("between commits", "one host has committed, the other has not", controller="between commits"),
+    Step("unlocking", "every host has committed and is still locked", controller="before unlock"),
+)
+STEP = {step.name: step for step in STEPS} | {
+    step.name: step
+    for step in (
+        Step("pulling", "the pull is about to begin", agent="pulling"),
+        Step("journal", "nothing is begun, the journal's line is about to be written", agent="not begun"),
+        Step("commit", "every host is healthy, `committed.json` is about to be written", agent="committing"),
+        Step("commit, current moved", "`current` is new, the journal has no end", agent="moved"),
+        Step("going back", "the old release runs again, the journal has no end", agent="ending: reverted"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault. Before it, every host serves a good release; a deploy of a new one is then typed.
+
+    ``good``: nothing is wrong with the new release itself. ``end``: what the hosts may serve once the run, or
+    its lease, is over. ``mixed``: they may differ until the next command. ``host``: to whom it is done.
+    """
+
+    name: str
+    what: str
+    do: Action = actions.nothing
+    at: str = ""
+    words: tuple[str, ...] = ("deploy",)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    good: bool = True
+    end: End = "either"
+    mixed: bool = False
+    host: str = HOST
+    image: str = ""
+    """One of our own images, which no host has."""
+    small_disk: bool = False
+    before: Action = actions.nothing
+    """Done before the deploy is typed."""
+    next: str = "deploy"
+    """What is typed first when all is over; then comes a deploy, which must do."""
+
+
+def _says(action: Action) -> str:
+    text = (action.__doc__ or "").strip().rstrip(".")
+    return text.split(". ")[0].replace("\n    ", " ")
+
+
+def at(
+    step: str,
+    title: str,
+    do: Action,
+    *,
+    end: End = "either",
+    mixed: bool = False,
+    host: str = HOST,
+    good: bool = True,
+    variables: Mapping[str, str] | None = None,
+) -> Case:
+    """A fault at one step of the deploy of a good release."""
+    what = f"{_says(do)}; {STEP[step].what}"
+    return Case(
+        f"{title}: {step}",
+        what,
+        do,
+        at=step,
+        end=end,
+        mixed=mixed,
+        host=host,
+        good=good,
+        variables=variables or {},
+    )
+
+
+def _at_every_step() -> list[Case]:
+    cases = []
+    for title, do in (
+        ("controller killed", actions.kill_controller),
+        ("line cut", actions.cut),
+        ("line cut and healed", actions.cut_briefly),
+        ("power off", actions.power_off),
+        ("dockerd restarted", actions.restart_engine),
+        ("agent killed", actions.kill_agent),
+    ):
+        for step in STEPS:
+            end: End = (
+                "old" if STEPS.index(step) < STEP_OF_COMMIT and do is actions.kill_controller else "either"
+            )
+            # Whoever lost its agent or its power is brought in line by the next one who takes the lock. And
+            # nobody but the controller can bring the second host along when the first has committed.
+            mixed = do in (actions.power_off, actions.kill_agent) or (
+                step.name == "between commits" and do in (actions.kill_controller, actions.cut)
+            )
+            host = OTHER if step.name == "between commits" else HOST
+            cases.append(at(step.name, title, do, end=end, mixed=mixed, host=host))
+    return cases
+
+
+STEP_OF_COMMIT = [step.name for step in STEPS].index("committing")
+SICK = {"SICK": "yes"}
+OUT_OF_REACH: tuple[Action, ...] = (actions.cut, actions.cut_all, actions.power_off, actions.power_off_all)
+"""What leaves a host where the controller can't ask it how it came out."""
+
+
+def _controller() -> list[Case]:
+    return [
+        at("staging", "Ctrl-C", actions.ctrl_c, end="old"),
+        at("verifying", "Ctrl-C", actions.ctrl_c, end="old"),
+        at("between commits", "Ctrl-C", actions.ctrl_c),
+        at("staging", "Ctrl-C twice", actions.ctrl_c_twice, end="old"),
+        at("verifying", "Ctrl-C twice", actions.ctrl_c_twice, end="old"),
+        at("between commits", "Ctrl-C twice", actions.ctrl_c_twice, mixed=True),
+        at("verifying", "SIGTERM", actions.terminate_controller, end="old"),
+        at("between commits", "SIGTERM", actions.terminate_controller, mixed=True),
+        at("smoke test", "controller asleep", actions.suspend_controller, end="old"),
+        at("between commits", "controller asleep", actions.suspend_controller, mixed=True),
+        at("unlocking", "controller asleep", actions.suspend_controller, end="new"),
+        at("smoke test", "controller asleep for a moment", actions.suspend_briefly, end="new"),
+        at("smoke test", "all lines cut", actions.cut_all, end="old"),
+        at("between commits", "all lines cut", actions.cut_all, mixed=True),
+        at("verifying", "power off everywhere", actions.power_off_all, mixed=True),
+        at("between commits", "power off everywhere", actions.power_off_all, mixed=True),
+        at("commit, current moved", "controller killed", actions.kill_controller),
+        at("commit, current moved", "power off", actions.power_off, mixed=True),
+        at("commit, current moved", "agent killed", actions.kill_agent, mixed=True),
+        at("verifying", "dockerd killed", actions.kill_engine),
+        at("switching", "dockerd killed", actions.kill_engine),
+    ]
+
+
+def _going_back() -> list[Case]:
+    """The new release is bad, and something goes wrong on the way back, too."""
+
+    def case(title: str, do: Action, *, mixed: bool = False) -> Case:
+        return at("going back", title, do, end="old", good=False, variables=SICK, mixed=mixed)
+
+    def bad(title: str, do: Action) -> Case:
+        return at("verifying", title, do, good=False, variables=SICK, mixed=True)
+
+    return [
+        case("controller killed", actions.kill_controller),
+        case("line cut", actions.cut),
+        case("power off", actions.power_off, mixed=True),
+        at(
+            "verifying",
+            "power off, of a bad release",
+            actions.power_off,
+            good=False,
+            variables=SICK,
+            mixed=True,
+        ),
+        at("verifying", "agent killed, of a bad release", actions.kill_agent, good=False, variables=SICK),
+        case("dockerd restarted", actions.restart_engine),
+        case("agent killed", actions.kill_agent, mixed=True),
+        case("Ctrl-C", actions.ctrl_c),
+    ]
+
+
+def _releases() -> list[Case]:
+    def bad(name: str, what: str, words: tuple[str, ...] = (), **variables: str) -> Case:
+        return Case(
+            f"release: {name}", what, words=("deploy", *words), variables=variables, good=False, end="old"
+        )
+
+    def hook(name: str, *, end: End, **variables: str) -> Case:
+        return Case(
+            f"hook fails: {name}",
+            f"the role's hook {name} raises on every host"
+            + (", after a release that never gets healthy" if variables else ""),
+            environment={"FAIL_HOOK": name},
+            variables=variables,
+            good=not variables,
+            end=end,
+        )
+
+    app = "--set=longshore.apps.shop"
+    no_check = f"{app}.services.web.health={{none: true}}"
+    migrate = f"{app}.migrate={{service: web, command: [sh, -c, 'exit 3']}}"
+    return [
+        bad("exits at once", "the new container exits with code 1", EXIT_AT_ONCE="yes"),
+        bad(
+            "exits at once, without a health check",
+            "the same, in a service that has no health check: a crash loop",
+            (no_check,),
+            EXIT_AT_ONCE="yes",
+        ),
+        bad(
+            "exits after 5 s, not yet healthy",
+            "the new container exits while its health check says starting",
+            EXIT_AFTER="5",
+            SICK="yes",
+        ),
+        bad(
+            "exits after 5 s, without a health check",
+            "`stability: 8s`; a service without a health check",
+            (no_check, f"{app}.stability=8s"),
+            EXIT_AFTER="5",
+        ),
+        bad(
+            "exits after 5 s, healthy before",
+            "`stability: 8s`; the health check says healthy in the first second",
+            (f"{app}.stability=8s",),
+            EXIT_AFTER="5",
+        ),
+        bad("never healthy", "`health_timeout: 6s`", (f"{app}.health_timeout=6s",), SICK="yes"),
+        bad(
+            "healthy on all but one host",
+            "`health_timeout: 6s`; only h2 never gets healthy",
+            (f"{app}.health_timeout=6s",),
+            SICK="h2",
+            HOST="'{{ inventory_hostname }}'",
+        ),
+        bad("fails only the smoke test", "healthy, but /smoke answers 500", SMOKE_BAD="yes"),
+        Case(
+            "release: fails its migration",
+            "the migration exits with code 3",
+            words=("deploy", migrate),
+            end="old",
+        ),
+        bad("an image that does not exist", "the registry has no such image", IMAGE="python:none"),
+        hook("before_stage", end="old"),
+        hook("before_switch", end="old"),
+        hook("after_switch", end="old"),
+        hook("after_commit", end="new"),
+        hook("on_failure", end="old", EXIT_AT_ONCE="yes"),
+        hook("on_rollback", end="old", EXIT_AT_ONCE="yes"),
+    ]
+
+
+def _at_once() -> list[Case]:
+    def two(name: str, do: Action, step: str = "") -> Case:
+        what = _says(do) + (f"; {STEP[step].what}" if step else "")
+        return Case(f"two at once: {name}", what, do, at=step)
+
+    return [
+        two("two deploys in the same second", actions.deploy_at_once),
+        two("a deploy while one verifies", actions.second_deploy, "verifying"),
+        two("a deploy that waits while one verifies", actions.second_deploy_waits, "verifying"),
+        two("a deploy while one stages", actions.second_deploy, "staging"),
+        two("deploy and rollback in the same second", actions.rollback_at_once),
+        two("a rollback while one verifies", actions.second_rollback, "verifying"),
+        two("a deploy right after the controller's death", actions.kill_and_deploy, "verifying"),
+    ]
+
+
+def _people() -> list[Case]:
+    return [
+        at("staging", "container stopped by hand", actions.stop_container),
+        at("verifying", "container stopped by hand", actions.stop_container),
+        at("verifying", "container removed by hand", actions.remove_container),
+        at("smoke test", "container removed by hand", actions.remove_container, end="old"),
+        at("commit", "container removed by hand", actions.remove_container),
+    ]
+
+
+def _clock() -> list[Case]:
+    everywhere = actions.clock_back_everywhere
+    return [
+        Case(
+            "clock: back an hour, then a deploy",
+            "agents on both hosts read a clock that was set back an hour",
+            before=everywhere,
+            end="new",
+        ),
+        at("verifying", "clock: back an hour", everywhere, end="new"),
+        Case(
+            "clock: back an hour, then deploy and rollback",
+            "agents on both hosts read a clock that was set back an hour",
+            before=everywhere,
+            end="new",
+            next="rollback",
+        ),
+        at("smoke test", "clock: back an hour on one host", actions.clock_back, end="new"),
+        Case(
+            "clock: back an hour, a service without a health check",
+            "the agents' clock, not the engine's, is set back before the deploy",
+            before=everywhere,
+            words=("deploy", "--set=longshore.apps.shop.services.web.health={none: true}"),
+            end="new",
+        ),
+    ]
+
+
+def _registry() -> list[Case]:
+    down = actions.stop_registry
+    return [
+        Case(
+            "registry down: a deploy of what no host has",
+            "the new release has an image that no host has",
+            before=down,
+            image="new",
+            end="old",
+        ),
+        Case("registry down: a deploy of what hosts have", "only .env differs", before=down, end="new"),
+        Case("registry down: rollback", "`invoke rollback`", before=down, words=("rollback",)),
+        Case(
+            "registry down: pulling",
+            f"{_says(down)}; {STEP['pulling'].what}",
+            down,
+            at="pulling",
+            image="new",
+            end="old",
+        ),
+    ]
+
+
+def _disk() -> list[Case]:
+    fill = actions.fill_disk
+
+    def full(step: str, *, end: End = "old", image: str = "", **variables: str) -> Case:
+        return Case(
+            f"disk full: {step}" + (", of a bad release" if variables else ""),
+            f"{_says(fill)}; {STEP[step].what}",
+            fill,
+            at=step,
+            end=end,
+            image=image,
+            variables=variables,
+            good=not variables,
+            small_disk=True,
+        )
+
+    return [
+        Case("disk full: before", _says(fill), before=fill, small_disk=True, end="old"),
+        full("staging"),
+        full("pulling", image="big"),
+        full("journal"),
+        full("begun in the journal"),
+        full("verifying", SICK="yes"),
+        full("commit"),
+        full("committing"),
+        full("commit, current moved", end="either"),
+        full("going back", SICK="yes"),
+    ]
+
+
+CASES: tuple[Case, ...] = (
+    *_at_every_step(),
+    *_controller(),
+    *_going_back(),
+    *_releases(),
+    *_at_once(),
+    *_people(),
+    *_clock(),
+    *_registry(),
+    *_disk(),
+)
+"""Every case; the names are unique, and are the first column of the table in docs/reliability.md."""
+
+SAMPLE = (
+    "controller killed: verifying",
+    "controller killed: between commits",
+    "agent killed: smoke test",
+    "power off: switching",
+    "release: healthy on all but one host",
+    "two at once: deploy and rollback in the same second",
+    "container removed by hand: verifying",
+    "controller asleep: smoke test",
+)
+"""What is short enough for every run of the tests."""

@@ -47,6 +47,10 @@ def _raw(service: str, state: str = "running", status: str = "Up 3 seconds", **m
     }
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.9Z", time.gmtime())
+
+
 def _manifest(**services: dict[str, Any]) -> dict[str, Any]:
     plain = {"replicas": 1, "one_shot": False}
     return {
@@ -84,9 +88,22 @@ def test_a_container_that_died_is_noticed_at_once_with_its_code_and_log() -> Non
 
 
 def test_a_crash_loop_that_compose_calls_healthy_is_a_failure() -> None:
-    engine = FakeEngine([_raw("worker")], full={"RestartCount": 2, "State": {"ExitCode": 1}})
+    full = {"RestartCount": 2, "State": {"ExitCode": 1, "StartedAt": _now()}}
     with pytest.raises(Refusal, match="keeps dying"):
-        _watch(engine, worker={})
+        _watch(FakeEngine([_raw("worker")], full=full), worker={})
+
+
+def test_a_health_check_that_passes_between_two_crashes_proves_nothing() -> None:
+    full = {"RestartCount": 1, "State": {"ExitCode": 1, "StartedAt": _now()}}
+    with pytest.raises(Refusal, match="keeps dying"):
+        _watch(FakeEngine([_raw("worker", status="Up 1 second (healthy)")], full=full), worker={})
+
+
+def test_what_a_container_went_through_before_this_run_is_not_held_against_it() -> None:
+    full = {"RestartCount": 7}
+    assert _watch(FakeEngine([_raw("db")], full=full), db={}) == ["db running"]
+    healthy = [_raw("db", status="Up 3 weeks (healthy)")]
+    assert _watch(FakeEngine(healthy, full=full), db={}) == ["db running, healthy"]
 
 
 def test_without_a_health_check_it_must_have_run_for_the_stability_window() -> None:

@@ -68,6 +68,8 @@ class ServiceFacts:
     build: bool = False
     may_exit: bool = False
     """``restart: no`` was asked for: to exit with 0 is no failure, even when nothing waits for it."""
+    probe: Mapping[str, Any] | None = None
+    """What the agent requests before the release is good: ``port``, ``path``, ``status``, ``timeout`` (s)."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Bundle:
                     "ports": list(facts.ports),
                     "depends_on": list(facts.depends_on),
                     "platform": facts.platform,
+                    # Only where there is one: a release without has the id that it always had.
+                    **({"probe": dict(facts.probe)} if facts.probe else {}),
                 }
                 for name, facts in sorted(self.services.items())
             },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError
@@ -103,6 +103,7 @@ class ServiceRenderer:
             depends_on=depends,
             platform=chosen.platform or (str(service["platform"]) if service.get("platform") else None),
             build=service.get("build") is not None,
+            probe=None if chosen.probe is None else asdict(chosen.probe),
         )
         said = notes.service_notes(name, service, image=image, written_image=written, ports=published)
         return Service(name, facts, result, (*mount_notes, *said))

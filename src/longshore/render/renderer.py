@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError
-from longshore.inventory.model import Target
+from longshore.inventory.model import ServicePolicy, Target
 from longshore.render.bundle import Bundle, BundleFile
 from longshore.render.document import Map
 from longshore.render.files import GitView, ProjectFiles, written_path
@@ -25,6 +25,17 @@ from longshore.render.services import image_of
 from longshore.render.templates import SUFFIX
 
 Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuiltService:
+    """A service with a ``build``: its own, or the inventory's. ``image`` is the reference as written."""
+
+    name: str
+    service: Map
+    section: Map | None
+    policy: ServicePolicy
+    image: str | None
 
 
 @dataclass
@@ -88,6 +99,27 @@ class Renderer:
             for name in selection_of(target, model, env).here
         }
         return tuple(sorted(image for image in found if image))
+
+    def built(self, target: Target) -> tuple[tuple[BuiltService, ...], Mapping[str, Any]]:
+        """The services of a target that are built, and the compose files' top-level ``secrets``."""
+        _, model, env = self._read(target)
+        if model.problems:
+            raise raised(list(model.problems))
+        found = []
+        for name in sorted(selection_of(target, model, env).here):
+            service, policy = model.services[name], policy_of(target.app, name)
+            section = service.get("build")
+            if isinstance(section, Map) or (policy.build is not None and policy.build.context):
+                said = section if isinstance(section, Map) else None
+                found.append(BuiltService(name, service, said, policy, image_of(service, policy)))
+        return tuple(found), model.secrets
+
+    def services(self, target: Target) -> Mapping[str, Map]:
+        """The services of a target's compose files as read, those of other hosts and profiles, too.
+
+        A ``build`` is in its long form, its ``context`` an absolute path or a URL.
+        """
+        return self._read(target)[1].services
 
     def _read(self, target: Target) -> tuple[ProjectFiles, Model, dict[str, str]]:
         compose = tuple(written_path(path) for path in target.app.compose)

@@ -19,6 +19,7 @@ import longshore
 _MODULES = (
     "inventory",
     "render",
+    "dockerfile",
     "trust",
     "bootstrap",
     "deploy",

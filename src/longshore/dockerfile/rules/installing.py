@@ -10,7 +10,7 @@ from longshore.dockerfile.parse import Instruction
 from longshore.dockerfile.shell import Command
 
 _APT = ("apt-get", "apt", "aptitude")
-_COMPILERS = re.compile(
+COMPILERS = re.compile(
     r"(build-essential|gcc|g\+\+|clang|cc|make|cmake|rustc|cargo|golang|golang-go|gfortran|build-base|"
     r"musl-dev|autoconf|automake|gcc-\d+|g\+\+-\d+|clang-\d+|python3?-dev|python3-all-dev|gcc-c\+\+)"
 )
@@ -181,7 +181,7 @@ def compiler(subject: Subject) -> Iterator[Finding]:
                 for word in unwrapped(call.command).plain()[1:]
             }
             for call in calls:
-                names = [name for name in packages(call.command) if _COMPILERS.fullmatch(name)]
+                names = [name for name in packages(call.command) if COMPILERS.fullmatch(name)]
                 virtual = "--virtual" in call.command.words or "-t" in call.command.words
                 kept = [name for name in names if name not in gone]
                 if kept and not (virtual and gone) and not any("$" in word for word in gone):

@@ -25,6 +25,8 @@ from longshore.rollout.steps import Steps
 
 _SOON = 5.0
 """Seconds in which a host that was lost before the commit is tried to reach: it goes back in any case."""
+_LATER = 30.0
+"""Seconds beyond its lease in which one that was lost at the commit is tried to reach."""
 
 
 class _StoppedError(Exception):
@@ -168,7 +170,7 @@ class Rollout:
             else:
                 problems.append(DeployError(f"the smoke test {result.name!r} failed: {result.why}."))
         for move in moves:
-            problems += run_role_checks(move, self.story)
+            problems += run_role_checks(move, self.story, self.output)
         self.problems += problems
         if problems:
             raise _StoppedError
@@ -194,7 +196,7 @@ class Rollout:
     def _bring_forward(self, host: str) -> None:
         """A host that was lost at the commit: see whether it has committed, and if not, do it all again."""
         move = self.steps.moves[host]
-        current = self._find(host, self.story.lease + 30)
+        current = self._find(host, self.story.lease + _LATER)
         if current == move.release:
             return
         if current != move.expect:
@@ -287,7 +289,12 @@ class Rollout:
             hosts.append(HostReport(move.host, state, release, self.failed.get(move.host)))
             self.output.step(move.host, state, release or "")
         return Report(
-            self.story.app, tuple(hosts), time.monotonic() - self.started, self.migrated, tuple(self.problems)
+            self.story.app,
+            tuple(hosts),
+            time.monotonic() - self.started,
+            self.migrated,
+            tuple(self.problems),
+            tuple(host for host in self.steps.moves if host in self.taken_back),
         )
 
     def _state(self, move: Move) -> State:

@@ -67,6 +67,8 @@ class Report:
     migrated: bool = False
     problems: tuple[LongshoreError, ...] = ()
     """What concerns no single host: a smoke test that failed."""
+    taken_back: tuple[str, ...] = ()
+    """The hosts that had begun and went back, those that failed among them."""
 
     @property
     def ok(self) -> bool:

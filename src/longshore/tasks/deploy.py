@@ -38,10 +38,13 @@ def deploy(
     with open_fleet(
         env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True
     ) as fleet:
+        from longshore.tasks.notifying import failures_told
         from longshore.tasks.releasing import deploy_app  # now: the hosts are being connected to
 
         for name in fleet.chosen:
-            if not deploy_app(fleet, name, wait=patience, yes=yes, on_lost_controller=lost):
+            with failures_told(fleet, name):
+                good = deploy_app(fleet, name, wait=patience, yes=yes, on_lost_controller=lost)
+            if not good:
                 done(1)
 
 
@@ -57,9 +60,12 @@ def rollback(
 ) -> None:
     """Go back to a release that the hosts still have: same images, same env, same files."""
     from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.notifying import failures_told
     from longshore.tasks.releasing import roll_back_app
 
     with open_fleet(env=env, app=app, limit=limit, json=json, why=why) as fleet:
         for name in fleet.chosen:
-            if not roll_back_app(fleet, name, to=to or None):
+            with failures_told(fleet, name):
+                good = roll_back_app(fleet, name, to=to or None)
+            if not good:
                 done(1)

@@ -102,7 +102,9 @@ def open_fleet(
         with Links(environment) as links:
             if ahead:
                 links.open_ahead(host for hosts in chosen.values() for host in hosts)
-            yield Fleet(environment, chosen, output, links, make_facts(root, why=why), limit)
+            yield Fleet(
+                environment, chosen, output, links, make_facts(root, why=output.masks.text(why)), limit
+            )
     except LongshoreError as error:
         # Said by the run's own output: it knows the secrets to mask, and clears the live rows first.
         output.error(error)

@@ -20,9 +20,11 @@ from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report, Rollout
 from longshore.rollout.batches import batches
+from longshore.rollout.hookfiles import find_hooks
 from longshore.rollout.moves import Story
 from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
+from longshore.tasks.notifying import tell_webhooks
 from longshore.tasks.words import says_yes
 
 
@@ -124,7 +126,7 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
         report = _rollout(fleet, story)
     else:
         report = Report(app, (), 0.0)
-    return _tell(fleet, Report(app, (*report.hosts, *same), report.seconds, problems=report.problems))
+    return _tell(fleet, replace(report, hosts=(*report.hosts, *same)), rollback=True)
 
 
 def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:
@@ -137,6 +139,9 @@ def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:
             "nothing was changed: nobody is here to say yes between the batches (rollout.confirm)",
             hint="Say --yes.",
         )
+    hooks = find_hooks(fleet.environment.root)
+    timeout = fleet.target(story.app, story.moves[0].host).app.hooks.timeout
+    story = replace(story, hooks=hooks, hook_timeout=timeout)
     sessions = _sessions(fleet, story)
     return Rollout(story, sessions, fleet.output, reopen=fleet.reopen, ask=ask).run()
 
@@ -271,7 +276,7 @@ def _summary(plan: HostPlan) -> str:
     return f"{plan.current or 'nothing'} → {plan.bundle.id} ({', '.join(reasons)})"
 
 
-def _tell(fleet: Fleet, report: Report) -> bool:
+def _tell(fleet: Fleet, report: Report, *, rollback: bool = False) -> bool:
     fleet.output.close()
     for problem in report.problems:
         fleet.output.error(problem)
@@ -287,4 +292,5 @@ def _tell(fleet: Fleet, report: Report) -> bool:
     if report.ok and url:
         fleet.output.say(f"{report.app} is at {url}")
     fleet.output.result(report.as_json())
+    tell_webhooks(fleet, report, rollback=rollback)
     return report.ok

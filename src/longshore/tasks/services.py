@@ -124,7 +124,7 @@ def smoke_checks(fleet: Fleet, app: str) -> list[SmokeCheck]:
     checks = list({repr(check): check for one in targets for check in one.smoke}.values())
     names = Counter(check.name for check in checks)
     return [
-        replace(check, name=f"{check.name} {check.url or check.tcp}") if names[check.name] > 1 else check
+        replace(check, name=f"{check.name} {check.place}") if names[check.name] > 1 else check
         for check in checks
     ]
 

@@ -31,7 +31,8 @@ def smoke(
     deadline: str = "",
     json: bool = False,
 ) -> None:
-    """Run the inventory's smoke checks, from here; no host is logged in to. Exit code 1 when one fails."""
+    """Run the inventory's smoke checks and the roles', from here; no host is logged in to. Exit code 1 when
+    one fails."""
     from dataclasses import replace
     from pathlib import Path
 
@@ -46,14 +47,18 @@ def smoke(
         longest = duration(deadline, "--deadline") if deadline else None
         again = whole(retries, "--retries") if retries else None
         checks = {name: smoke_checks(fleet, name) for name in fleet.chosen}
-        if not any(checks.values()):
+        if not any(checks.values()) and not any(_has_role_checks(fleet, name) for name in checks):
             raise LongshoreError(
-                f"{' and '.join(checks)} has no smoke checks in the inventory",
+                f"{' and '.join(checks)} has no smoke checks in the inventory, and none by its hosts' roles",
                 hint="Declare them under the app: smoke: [{url: /health}].",
             )
         if again is not None:
             checks = {name: [replace(one, retries=again) for one in all_] for name, all_ in checks.items()}
-        results = {name: run_checks(all_, deadline=longest) for name, all_ in checks.items() if all_}
+        results: dict[str, Sequence[SmokeResult]] = {}
+        for name, all_ in checks.items():
+            both = (*run_checks(all_, deadline=longest), *_role_checks(fleet, name, longest))
+            if both:
+                results[name] = both
         for name, found in results.items():
             rows = [
                 (
@@ -74,6 +79,41 @@ def smoke(
             except OSError as error:
                 raise LongshoreError(f"can't be written: {error.strerror}", where=junit) from None
         done(0 if all(one.ok for found in results.values() for one in found) else 1)
+
+
+def _has_role_checks(fleet: Fleet, app: str) -> bool:
+    return any(role.checks for host in fleet.chosen[app] for role in fleet.target(app, host).roles)
+
+
+def _role_checks(fleet: Fleet, app: str, deadline: float | None) -> list[SmokeResult]:
+    """The checks of the hosts' roles, one after another. There is no run: no release is known."""
+    if not _has_role_checks(fleet, app):
+        return []
+    from functools import partial
+
+    from longshore.tasks.services import services_of
+    from longshore.verify.role_checks import run_role_check
+
+    placed = services_of(fleet, app)
+    results = []
+    for host in fleet.chosen[app]:
+        target = fleet.target(app, host)
+        facts = {
+            "environment": fleet.environment.name,
+            "app": app,
+            "host": host,
+            "url": target.app.url,
+            "release": None,
+            "previous": None,
+            "services": sorted(placed[host] or ()),
+            **fleet.facts.args(),
+        }
+        timeout = min(target.app.hooks.timeout, deadline or target.app.hooks.timeout)
+        for role in target.roles:
+            for name, check in role.checks.items():
+                tell = partial(fleet.output.log, host, name)
+                results.append(run_role_check(role, name, check, facts, timeout=timeout, tell=tell))
+    return results
 
 
 def junit_xml(results: Mapping[str, Sequence[SmokeResult]], mask: Any) -> bytes:

@@ -29,6 +29,7 @@ from longshore.inventory.model import (
     Target,
     Variable,
 )
+from longshore.inventory.resolving import resolve_secrets
 
 __all__ = [
     "App",
@@ -57,5 +58,6 @@ __all__ = [
     "looks_secret",
     "masked_values",
     "mask",
+    "resolve_secrets",
     "select",
 ]

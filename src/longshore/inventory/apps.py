@@ -26,8 +26,10 @@ from longshore.inventory.model import (
     Webhook,
 )
 from longshore.inventory.nodes import Key, MappingNode, Node, is_null
+from longshore.inventory.proxying import proxy_policy
 from longshore.inventory.sections import merge
 from longshore.inventory.settings import APP, SERVICE
+from longshore.secrets.references import Reference
 
 _Values = Mapping[str, Any]
 
@@ -100,13 +102,17 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
 
 def build_registry(name: str, found: _Values, root: Path) -> Registry:
     """A registry of its checked settings."""
+    password = found.get("password")
+    kept = isinstance(password, Reference)
     return Registry(
         name=name,
         insecure=found.get("insecure", False),
         mirror=found.get("mirror"),
         username=found.get("username"),
-        password=found.get("password"),
+        password=None if kept else password,
         ca=root / found["ca"] if found.get("ca") else None,
+        password_from=password if kept else None,
+        where=found.get("") if kept else None,
     )
 
 
@@ -157,6 +163,8 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         build=build_policy(found.get("build")),
         dockerfile=dockerfile_policy(found.get("dockerfile")),
         stop_grace=found.get("stop_grace"),
+        proxy=proxy_policy(found.get("proxy")),
+        overlap=found.get("overlap"),
     )
 
 

@@ -75,6 +75,8 @@ def _env(environment: Environment, host: Host, key: str, app: str | None, *, rev
         )
 
     def shown(said: EnvValue) -> str:
+        if said.parts and not said.known:
+            return said.value  # where it is kept; no store is asked to explain
         return HIDDEN if said.secret and not reveal else said.value
 
     overrode = tuple((shown(weaker), weaker.source) for weaker in value.overrode)

@@ -35,20 +35,32 @@ _PLAIN = re.compile(
 )
 
 
+def may_be_secret(name: str, value: str) -> bool:
+    """Whether a value is to be hidden: it looks like a secret, or isn't plainly none."""
+    return looks_secret(name, value) or not _PLAIN.fullmatch(value)
+
+
+def rules() -> dict[str, str]:
+    """The patterns of :func:`may_be_secret`, for the agent: ``names`` (searched, in any case) and ``plain``
+    (matched in full)."""
+    return {"names": _NAME.pattern, "plain": _PLAIN.pattern}
+
+
 def masked_values(environment: Environment) -> frozenset[str]:
     """The values to mask in whatever is shown: every secret, but those that no mask could hide.
 
     A value of an env file is masked unless it is plainly none (a number, a word, a host, a path); one that is
     also a name of the inventory (``POSTGRES_USER=shop`` for the app ``shop``) is public already, and masking
-    it would blank out the text.
+    it would blank out the text. What is kept encrypted or in a store is masked whatever it looks like.
     """
     names = {environment.name, *environment.hosts, *environment.groups, *environment.apps}
     names |= {name for target in environment.targets.values() for name in target.app.services}
     found = set()
     for target in environment.targets.values():
         for key, entry in target.env.items():
-            if entry.secret:
+            if entry.secret and entry.known:
                 found |= set(_telling(key, entry.value))
+                found |= {entry.value} if entry.sealed else set()
         for check in target.app.smoke:
             found |= {value for name, value in check.headers.items() if _secret_header(name)}
         for hook in target.app.notify:
@@ -69,3 +81,8 @@ def _telling(key: str, value: str) -> Iterator[str]:
     if credentials:
         yield credentials.group(1)
         yield unquote(credentials.group(1))
+
+
+def is_telling(key: str, value: str) -> bool:
+    """Whether this value of an env file must be masked when it is shown: unless it is plainly no secret."""
+    return bool(value) and any(True for _ in _telling(key, value))

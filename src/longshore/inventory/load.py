@@ -23,6 +23,7 @@ from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import read_sources
 from longshore.inventory.targets import TargetBuilder
 from longshore.inventory.variables import SETTINGS, Context, HostVariables, Said
+from longshore.secrets.keyring import Keyring
 
 
 class Collector:
@@ -47,11 +48,16 @@ def _place(problem: InventoryError) -> tuple[str, int, int]:
     return (where.file, where.line, where.column) if isinstance(where, Where) else (str(where or ""), 0, 0)
 
 
-def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Environment:
+def load(
+    root: Path, environment: str, *, overrides: Sequence[str] = (), keyring: Keyring | None = None
+) -> Environment:
     """Read and check everything about ``environment`` in the project at ``root``.
 
     ``overrides`` are ``--set``'s ``name=value`` texts, the strongest level. Raises ``InventoryError`` for one
     problem and ``Problems`` for several; no file is written and no host is asked.
+
+    ``keyring`` opens env files that are encrypted with age; without one they are left closed, and named in
+    ``Environment.locked``. No store of secrets is asked: see :func:`~longshore.inventory.resolve_secrets`.
     """
     root = root.resolve()
     report = Collector()
@@ -72,7 +78,7 @@ def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Envi
     for name in levels.contexts:
         levels.settle(name)
     hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
-    env = read_env_files(root, environment, apps, report)
+    env = read_env_files(root, environment, apps, report, keyring)
     _check_app_names(levels, apps, report)
     builder = TargetBuilder(
         environment=environment,
@@ -104,6 +110,7 @@ def load(root: Path, environment: str, *, overrides: Sequence[str] = ()) -> Envi
         state_dir=settings.get("state_dir", "/var/lib/longshore"),
         files=(*sources.files, *(str(path.relative_to(root)) for path in env.files)),
         warnings=(*sources.warnings, *env.warnings, *levels.warnings),
+        locked=env.locked,
     )
 
 

@@ -14,7 +14,9 @@ from typing import Any, Literal
 from longshore.errors import Where
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
+from longshore.inventory.proxying import ProxyPolicy, ProxySettings
 from longshore.roles import Role
+from longshore.secrets.references import Reference
 
 Level = Literal["role", "all", "group", "host", "command line"]
 """The five levels of precedence, weakest first."""
@@ -83,6 +85,12 @@ class EnvValue:
     secret: bool = False
     overrode: tuple[EnvValue, ...] = ()
     """What it overrode, strongest first; each as it is written."""
+    parts: tuple[str | Reference, ...] = ()
+    """What it is made of, when a reference to a store of secrets is in it."""
+    sealed: bool = False
+    """It is kept encrypted or in a store, so it is a secret whatever it looks like."""
+    known: bool = True
+    """Whether ``value`` is the value. If not, it is what was written, with its references."""
 
     def __repr__(self) -> str:  # a traceback or an assertion must not show a secret
         return f"EnvValue({'***' if self.secret else repr(self.value)})"
@@ -152,6 +160,9 @@ class ServicePolicy:
     build: BuildPolicy | None = None
     dockerfile: DockerfilePolicy | None = None
     stop_grace: float | None = None
+    proxy: ProxyPolicy | None = None
+    overlap: bool | None = None
+    """Whether two releases of it may run side by side. ``None``: decided by what the service is."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +261,9 @@ class Registry:
     password: str | None = None
     ca: Path | None = None
     """A file with the certificate authorities that it is checked against."""
+    password_from: Reference | None = None
+    """Where the password is kept; ``password`` is ``None`` until it has been asked for."""
+    where: Where | None = None
 
     def __repr__(self) -> str:
         return f"Registry({self.name!r})"
@@ -307,6 +321,7 @@ class Target:
     state_dir: str
     roles: tuple[Role, ...] = ()
     """The host's roles, in the order in which the inventory names them."""
+    proxy: ProxySettings = field(default_factory=ProxySettings)
 
 
 @dataclass(frozen=True)
@@ -335,6 +350,8 @@ class Environment:
     """Every file that was read, relative to ``root``."""
     warnings: tuple[str, ...] = ()
     """Sentences about what is allowed and yet probably not meant."""
+    locked: tuple[str, ...] = ()
+    """Encrypted env files that were not opened, because the command needs none of their values."""
 
     def hosts_of(self, app: str) -> tuple[str, ...]:
         """The names of the hosts that run ``app``; raises ``KeyError`` for an unknown one."""

@@ -6,7 +6,7 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 from __future__ import annotations
 
 from longshore import values
-from longshore.inventory import building
+from longshore.inventory import building, proxying
 from longshore.inventory.dockerfiles import DOCKERFILE
 from longshore.inventory.gates import HOOKS, NOTIFY, PROBE, SMOKE
 from longshore.inventory.kinds import (
@@ -20,6 +20,7 @@ from longshore.inventory.kinds import (
     duration,
     size,
 )
+from longshore.inventory.referring import TextOrReference
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
 
 # What the names of an app, a compose project and a service can be (compose-spec: name, services).
@@ -174,6 +175,15 @@ SERVICE = Section(
         Setting("build", building.POLICY, "How its image is built, over the compose file's `build`."),
         Setting("dockerfile", DOCKERFILE, "What `invoke dockerfile` renders for it."),
         Setting("stop_grace", duration("30s"), "The time it has to stop before it is killed."),
+        Setting(
+            "proxy", proxying.POLICY, "How requests come to it through the host's proxy (docs/proxy.md)."
+        ),
+        Setting(
+            "overlap",
+            Flag(),
+            "Whether its old and its new containers may run side by side during a deploy.",
+            "true with `proxy`, unless it publishes a port, has a fixed name or a volume it writes to",
+        ),
     )
 )
 
@@ -279,8 +289,8 @@ APP = Section(
         ),
         Setting(
             "env",
-            MapOf(item=Text(example="info"), key=ENV_NAME, key_rule="the name of an environment variable"),
-            "Variables of its .env, together with those of the files in env/.",
+            MapOf(item=TextOrReference(), key=ENV_NAME, key_rule="the name of an environment variable"),
+            "Variables of its .env, together with those of the files in env/; or where a secret is kept.",
         ),
         Setting(
             "files",
@@ -359,8 +369,8 @@ _REGISTRY = Section(
         Setting("username", Text("a user", "deploy"), "Who logs in."),
         Setting(
             "password",
-            Text("a password", "\"{{ lookup('env', 'REGISTRY_PASSWORD') }}\""),
-            "Its password or token; best taken from the environment.",
+            TextOrReference("a password", "{from: env, ref: REGISTRY_PASSWORD}"),
+            "Its password or token: best said as where it is kept.",
         ),
         Setting("ca", _LOCAL_PATH, "A PEM file of the project with its certificate authorities."),
     )
@@ -404,6 +414,7 @@ ROOT = Section(
             scope="environment",
         ),
         Setting("build", building.BUILD, "How images are built.", scope="environment"),
+        Setting("proxy", proxying.PROXY, "The host's proxy, one for all of its applications."),
         Setting(
             "registry",
             Choice("named or none", "none", ("named", "none")),

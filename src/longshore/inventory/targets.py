@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ from longshore.inventory import patterns
 from longshore.inventory.apps import build_app, prepared
 from longshore.inventory.envfiles import EnvFiles
 from longshore.inventory.hidden import looks_secret
-from longshore.inventory.kinds import Reading, Text
+from longshore.inventory.kinds import Reading
 from longshore.inventory.levels import Levels
 from longshore.inventory.model import App, EnvValue, Group, Host, Source, Target
 from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
+from longshore.inventory.proxying import ProxySettings, proxy_settings
+from longshore.inventory.referring import TextOrReference
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Context, Said, TemplateVariables
+from longshore.secrets.references import Reference
 
 _LEVELS = {"role": 0, "all": 1, "group": 2, "host": 3, "command line": 4}
-_TEXT = Text()
+_TEXT = TextOrReference()
 _Stacks = dict[str, list["EnvValue | Said"]]
 """Variable to everything that was said about it, weakest first."""
 
@@ -40,6 +43,7 @@ class TargetBuilder:
     _memo: dict[tuple[int, int], tuple[Node, Any]] = field(default_factory=dict)
     _env: dict[tuple[object, ...], tuple[dict[str, EnvValue], _Stacks]] = field(default_factory=dict)
     _state_dirs: dict[int, str] = field(default_factory=dict)
+    _proxies: dict[int, ProxySettings] = field(default_factory=dict)
 
     def build(
         self, apps: Mapping[str, tuple[str, ...]], hosts: Mapping[str, Host]
@@ -67,6 +71,7 @@ class TargetBuilder:
                     placed=placed,
                     state_dir=self._state_dir(context),
                     roles=self.levels.roles_of(context),
+                    proxy=self._proxy(context),
                 )
         return targets
 
@@ -144,6 +149,20 @@ class TargetBuilder:
             self._state_dirs[id(node)] = str(found)
         return self._state_dirs[id(node)]
 
+    def _proxy(self, context: Context) -> ProxySettings:
+        node = context.settings.get("proxy") if isinstance(context.settings, MappingNode) else None
+        setting = ROOT.setting("proxy")
+        if node is None or is_null(node) or setting is None:
+            return ProxySettings()
+        if id(node) not in self._proxies:
+            reading = self._reading(context)
+            found = setting.kind.check(node, f"{SETTINGS}.proxy", reading)
+            made = proxy_settings(found if isinstance(found, Mapping) else None)
+            if reading.templated:
+                return made
+            self._proxies[id(node)] = made
+        return self._proxies[id(node)]
+
     def _check_env_levels(self, app: str) -> None:
         """A variable that an env file and the inventory both say for all hosts: which one is meant?"""
         from_files = self.env_files.apps.get(app, {})
@@ -187,7 +206,16 @@ class TargetBuilder:
         for name, found in self.env_files.apps.get(app, {}).items():
             for value in reversed(found):
                 source = Source("all", "all", value.where)
-                stacks.setdefault(name, []).append(EnvValue(value.value, source, secret=True))
+                stacks.setdefault(name, []).append(
+                    EnvValue(
+                        value.value,
+                        source,
+                        secret=True,
+                        parts=value.parts,
+                        sealed=value.sealed,
+                        known=not value.parts,
+                    )
+                )
         for entry in entries:
             if entry.source.level != "role":
                 self._stack_env(stacks, entry, app)
@@ -195,11 +223,14 @@ class TargetBuilder:
         own: _Stacks = {}
         for name, stack in sorted(stacks.items()):
             top = stack[-1]
+            reading = self._reading(context)
             if isinstance(top, Said) and isinstance(top.node, Scalar) and top.node.is_template:
                 own[name] = stack
                 continue
-            checked = self._env_value(app, name, stack, self._reading(context))
-            if checked is not None:
+            checked = self._env_value(app, name, stack, reading)
+            if reading.templated:  # inside a mapping
+                own[name] = stack
+            elif checked is not None:
                 shared[name] = checked
         return shared, own
 
@@ -214,8 +245,11 @@ class TargetBuilder:
         overrode = tuple(_weaker(name, entry) for entry in reversed(stack[:-1]))
         top = stack[-1]
         if isinstance(top, EnvValue):
-            return EnvValue(top.value, top.source, secret=True, overrode=overrode)
+            return replace(top, secret=True, overrode=overrode)
         text = _TEXT.check(top.node, f"longshore.apps.{app}.env.{name}", reading)
+        if isinstance(text, Reference):
+            written = str(text)
+            return EnvValue(written, top.source, True, overrode, (text,), sealed=True, known=False)
         if not isinstance(text, str):
             return None
         written = top.node.raw if isinstance(top.node, Scalar) else ""

@@ -1,7 +1,7 @@
 """How each store's own tool reads one secret to standard output: data, a few lines for each.
 
 What each tool is called with, answers and says when it fails is from its documentation and source: op 2,
-bw, bws, lpass 1.3, doppler 3, aws 1 and 2, gcloud, vault (and OpenBao), sops 3.
+bw, bws, lpass 1.3, doppler 3, aws 1 and 2, gcloud, vault, sops 3.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from longshore import dotenv
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 Read = Callable[[str, str, str], str]
@@ -39,6 +41,7 @@ class Adapter:
     usual_field: str = ""
     """The field where none is said."""
     field_needed: bool = False
+    may_be_empty: bool = False
     read: Read = lambda text, ref, field: text
     environment: Mapping[str, str] = field(default_factory=lambda: _NONE)
     errors: tuple[tuple[str, str, str], ...] = ()
@@ -122,6 +125,14 @@ def _vault(text: str, ref: str, field: str) -> str:
     # Version 2 of the engine wraps the fields, version 1 doesn't.
     inner = data.get("data") if isinstance(data, dict) and "metadata" in data else data
     return _pick(inner, field)
+
+
+def _sops(text: str, ref: str, field: str) -> str:
+    if ref.endswith(".env"):
+        # As it was written before it was encrypted, and so read as every env file.
+        return _pick({entry.key: entry.value for entry in dotenv.read(text, ref)}, field)
+    # Numbers as SOPS has them, not as Python would write them.
+    return _pick(json.loads(text, parse_float=str, parse_int=str), field)
 
 
 _SIGN_IN = (
@@ -339,6 +350,37 @@ ADAPTERS: Mapping[str, Adapter] = {
         ),
         install="https://developer.hashicorp.com/vault/install",
     ),
+    "sops": Adapter(
+        title="SOPS",
+        example="ref+sops://secrets/shop.yaml#DB_PASSWORD",
+        program="sops",
+        argv=("--decrypt",),
+        options={"type": ("--output-type", "{value}")},
+        last=("{ref}",),
+        takes_field=True,
+        field_needed=True,
+        may_be_empty=True,
+        read=_sops,
+        errors=(
+            (
+                r"(?i)data key|no (age )?identit|no matching keys|could not decrypt",
+                "SOPS has no key that opens the file",
+                "Check SOPS_AGE_KEY_FILE, or your login to the key service.",
+            ),
+            (
+                r"(?i)MAC mismatch",
+                "SOPS says that the file was changed by hand",
+                "Change it with `sops FILE`.",
+            ),
+            (
+                r"(?i)metadata not found",
+                "the file is not encrypted",
+                "`sops --encrypt --in-place FILE` does it.",
+            ),
+            (r"(?i)no such file|cannot operate on non-existent", "the file doesn't exist", "Check its path."),
+        ),
+        install="https://getsops.io",
+    ),
     "env": Adapter(title="the environment", example="ref+env://DB_PASSWORD"),
     "command": Adapter(
         title="a command", example="{from: command, command: [pass, show, db]}", read=one_line_off
@@ -355,24 +397,3 @@ ALIASES = {
     "gcloud": "gcp",
     "hashicorp-vault": "vault",
 }
-
-SOPS = Adapter(
-    title="SOPS",
-    example="",
-    program="sops",
-    errors=(
-        (
-            r"(?i)data key|no (age )?identit|no matching keys|could not decrypt",
-            "SOPS has no key that opens the file",
-            "Check SOPS_AGE_KEY_FILE, or your login to the key service.",
-        ),
-        (r"(?i)MAC mismatch", "SOPS says that the file was changed by hand", "Change it with `sops FILE`."),
-        (
-            r"(?i)metadata not found",
-            "the file is not encrypted",
-            "Encrypt it: `sops --encrypt --in-place FILE`.",
-        ),
-    ),
-    install="https://getsops.io",
-)
-"""Not a store of references, but a tool for whole files; it fails in the same ways."""

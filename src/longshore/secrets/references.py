@@ -35,7 +35,8 @@ class Reference:
     def __str__(self) -> str:
         if self.store == "op":
             return f"op://{self.ref}"
-        options = "&".join(f"{name}={value}" for name, value in self.options)
+        said = self.options if self.store != "sops" else ()
+        options = "&".join(f"{name}={value}" for name, value in said)
         field = f"#{self.field}" if self.field else ""
         return f"{self.store}://{self.ref}{f'?{options}' if options else ''}{field}"
 
@@ -95,6 +96,8 @@ def checked(
     if unknown:
         known = ", ".join(adapter.options) or "none"
         raise ValueError(f"A reference to {adapter.title} has no option {unknown[0]!r}; there are: {known}.")
+    if name == "sops":
+        options = {"type": "dotenv" if ref.endswith(".env") else "json"}
     return Reference(
         name, ref, field or adapter.usual_field, tuple(sorted((options or {}).items())), timeout=timeout
     )

@@ -198,7 +198,7 @@ def _read(adapter: Adapter, reference: Reference, text: str) -> str:
             f"what {command_of(reference)[0]} printed is not what {adapter.title}'s tool prints.",
             hint="Run it yourself once, and check which program that is.",
         ) from None
-    if not value:
+    if not value and not adapter.may_be_empty:
         raise LongshoreError("the secret is empty there.")
     if "\0" in value:
         raise LongshoreError("the secret holds a NUL character, which no environment variable can.")

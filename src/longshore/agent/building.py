@@ -92,15 +92,14 @@ def build(
     """Run ``args["builds"]``, ``args["parallel"]`` at once; ``args["auths"]`` are logins.
 
     Each has ``name``, ``context`` (a tar that was put), ``dockerfile`` (its text) and what ``_command``
-    takes. Lines come as events ``build`` (``name``, ``lines``). Gives by name: ``code`` (0 is good), ``digest``,
-    ``seconds``, ``tags``. When the controller goes, all of it is ended.
+    takes. Lines come as events ``build`` (``name``, ``lines``). Gives by name: ``code`` (0 is good),
+    ``digest``, ``seconds``, ``tags``. When the controller goes, all of it is ended.
     """
     environment = _environment(work, state_dir, args.get("auths") or {})
     builds = list(args["builds"])
-    unpacked: Dict[str, str] = {}
     for one in builds:
-        if one["context"] not in unpacked:
-            unpacked[one["context"]] = _unpack(work, one["context"])
+        if one["context"] not in work.unpacked:
+            work.unpacked[one["context"]] = _unpack(work, one["context"])
     said: queue.Queue[Tuple[str, str]] = queue.Queue()
     results: Dict[str, Dict[str, Any]] = {}
     running: Set[subprocess.Popen[bytes]] = set()
@@ -115,7 +114,7 @@ def build(
                 number, one = todo.pop(0)
             try:
                 results[one["name"]] = _one(
-                    one, number, unpacked[one["context"]], work, environment, said, running, lock
+                    one, number, work.unpacked[one["context"]], work, environment, said, running, lock
                 )
             except (OSError, Refusal) as error:
                 said.put((one["name"], f"ERROR: {error}"))

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from typing import IO, Optional
+from typing import IO, Dict, Optional
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
@@ -28,6 +28,8 @@ class Work:
         self._lock: Optional[IO[str]] = open(os.path.join(self.folder, "lock"), "w")  # noqa: SIM115 - held
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.private = _private(self.folder)
+        self.unpacked: Dict[str, str] = {}
+        """Tars that were put and have been unpacked, and where."""
 
     def path(self, name: str) -> str:
         """Where the file ``name`` of the controller is. Raises ``Refusal`` for a name that is none."""

@@ -6,13 +6,14 @@ Source of the format: BuildKit, ``util/progress/progressui/printer.go``; the sam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _LINE = re.compile(r"#(\d+) (.*)")
 _DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s")
 _OUTPUT = re.compile(r"\d+(?:\.\d+)? ?(.*)")
 _STAGE = re.compile(r"\[([^\]]*?)(\d+)/(\d+)\] (.*)")
+_INSTRUCTION = re.compile(r"\[[^\]]*?\d+/\d+\] (?!FROM )")
+_SHOWN = re.compile(r"\[[^\]]*?\d+/\d+\] (?!FROM )|exporting |pushing ")
 _KEPT = 200
 
 
@@ -35,13 +36,13 @@ class Record:
 
     @property
     def cached(self) -> int:
-        """How many instructions of the Dockerfile came from the cache."""
-        return sum(step.cached for step in self.steps if _STAGE.match(step.name))
+        """How many instructions of the Dockerfile, ``FROM`` aside, came from the cache."""
+        return sum(step.cached for step in self.steps if _INSTRUCTION.match(step.name))
 
     @property
     def instructions(self) -> int:
         """How many instructions there were."""
-        return sum(bool(_STAGE.match(step.name)) for step in self.steps)
+        return sum(bool(_INSTRUCTION.match(step.name)) for step in self.steps)
 
     @property
     def seconds(self) -> float:
@@ -56,10 +57,12 @@ class Progress:
         self.steps: dict[int, Step] = {}
         self.last: Step | None = None
         self.errors: list[str] = []
+        self.earlier = Record(())
+        """What a run before this one, of the same build, came to."""
         self._rest: list[str] = []
 
     def line(self, text: str) -> bool:
-        """Take a line. Returns whether what is going on has changed."""
+        """Take a line. Returns whether a step has begun that is worth a word."""
         text = text.rstrip("\r\n")
         found = _LINE.fullmatch(text)
         if not found:
@@ -72,7 +75,8 @@ class Progress:
         step = self.steps.get(number)
         if step is None:
             self.steps[number] = self.last = Step(rest)
-            return True
+            again = self.earlier.steps and _STAGE.match(rest)
+            return bool(_SHOWN.match(rest)) and not again
         if rest == "CACHED":
             step.cached = True
         elif done := _DONE.fullmatch(rest):
@@ -84,13 +88,17 @@ class Progress:
         elif rest != step.name:
             output = _OUTPUT.fullmatch(rest)
             step.output = [*step.output[1 - _KEPT :], output[1] if output else rest]
-        changed, self.last = self.last is not step, step
-        return changed
+        return False
 
     @property
     def record(self) -> Record:
         """What is known so far."""
         return Record(tuple(self.steps.values()))
+
+    @property
+    def whole(self) -> Record:
+        """The record that counts: the first run's, as in a second one everything is cached."""
+        return self.earlier if self.earlier.steps else self.record
 
     def now(self) -> str:
         """The step that is going on, in a few words."""
@@ -99,8 +107,8 @@ class Progress:
     def failure(self) -> tuple[str, list[str]]:
         """What failed: the step's name (empty when it was none) and its last lines of output."""
         for step in self.steps.values():
-            # One step's failure cancels the others, which then "fail", too.
-            if step.failed and "canceled" not in step.failed:
+            # One step's failure cancels the others, which then "fail", too; a cache that isn't there is none.
+            if step.failed and "canceled" not in step.failed and not step.name.startswith("importing cache"):
                 return step.name, [*step.output[-20:], step.failed]
         return "", self.errors[-3:] or self._rest[-20:]
 
@@ -111,8 +119,3 @@ def short(name: str) -> str:
     words = f"{found[1]}{found[2]}/{found[3]} {found[4]}" if found else name.replace("[internal] ", "")
     words = " ".join(words.split())
     return words if len(words) <= 72 else words[:71] + "…"
-
-
-def total(records: Mapping[str, Record]) -> float:
-    """Seconds of all steps of several builds."""
-    return sum(record.seconds for record in records.values())

@@ -52,6 +52,7 @@ class _Rendered:
             and mine.environment == target.environment
             and mine.root == target.root
             and mine.state_dir == target.state_dir
+            and mine.proxy == target.proxy
         )
 
 
@@ -94,10 +95,10 @@ class Renderer:
         _, model, env = self._read(target)
         if model.problems:
             raise raised(list(model.problems))
-        found = {
-            image_of(model.services[name], policy_of(target.app, name))
-            for name in selection_of(target, model, env).here
-        }
+        here = selection_of(target, model, env).here
+        found = {image_of(model.services[name], policy_of(target.app, name)) for name in here}
+        if any(policy_of(target.app, name).proxy is not None for name in here):
+            found.add(target.proxy.image)
         return tuple(sorted(image for image in found if image))
 
     def built(self, target: Target) -> tuple[tuple[BuiltService, ...], Mapping[str, Any]]:

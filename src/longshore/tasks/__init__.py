@@ -18,6 +18,7 @@ import longshore
 
 _MODULES = (
     "inventory",
+    "env",
     "render",
     "dockerfile",
     "trust",

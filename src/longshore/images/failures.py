@@ -1,0 +1,82 @@
+"""A build or push that failed, as a sentence: which step, what it said, what to do."""
+
+from __future__ import annotations
+
+import re
+
+from longshore.errors import AgentError
+from longshore.images.progress import Progress, short
+
+_KNOWN: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"no space left on device|disk quota exceeded|insufficient storage|507",
+        "no-space",
+        "there is no space left, {where}",
+        "Free some: `docker buildx prune` on a builder, old images in a registry.",
+    ),
+    (
+        r"server gave HTTP response to HTTPS client",
+        "insecure",
+        "the registry speaks plain HTTP, and the engine takes that from no registry it isn't told of",
+        "Say `insecure: true` for it under longshore.registries, and run `invoke bootstrap` on the builder.",
+    ),
+    (
+        r"x509: |tls: failed to verify|certificate signed by unknown authority",
+        "certificate",
+        "the registry's certificate is not trusted there",
+        "Name its `ca` under longshore.registries, and run `invoke bootstrap` on the builder.",
+    ),
+    (
+        r"\b401\b|\b403\b|unauthorized|authentication required|access denied|denied: |authorization failed"
+        r"|no basic auth credentials|insufficient_scope",
+        "login",
+        "the registry refuses the login, or knows none",
+        "Give username and password under longshore.registries, or `docker login` on this machine.",
+    ),
+    (
+        r"connection refused|no such host|i/o timeout|network is unreachable|no route to host"
+        r"|connection reset|deadline exceeded|\b50[234]\b",
+        "registry-down",
+        "a registry can't be reached from the builder",
+        "Is it up? What is done so far is kept: run it again.",
+    ),
+    (
+        r"exec format error",
+        "no-emulation",
+        "programs of that platform can't run on the builder",
+        "Install qemu-user-static there, or add a host of that architecture to `builders`.",
+    ),
+    (
+        r"no match for platform|no matching manifest",
+        "wrong-architecture",
+        "a base image has nothing for that platform",
+        "Choose another base, or leave the platform out.",
+    ),
+)
+_NETWORK = re.compile(r"export|push|load metadata|import|auth|resolve|FROM ", re.I)
+
+
+def failure(name: str, builder: str, progress: Progress) -> AgentError:
+    """The error for a build that ended badly. Its ``detail.log`` is what the step said last."""
+    step, lines = progress.failure()
+    said = lines[-1] if lines else "it didn't say why"
+    text = "\n".join(lines)
+    # What a RUN says about a network is the program's own business, and shown as it is.
+    of_ours = not step or bool(_NETWORK.search(step)) or "no space left" in text or "exec format" in text
+    for pattern, code, sentence, hint in _KNOWN if of_ours else ():
+        if re.search(pattern, text, re.I):
+            where = "at the registry" if "push" in step or "export" in step else "on the builder"
+            message = f"{name} could not be built: {sentence.format(where=where)} ({_short(said)})"
+            return AgentError(message, code=code, where=builder, hint=hint, detail=_detail(step, lines))
+    message = f"{name} could not be built: {short(step)} failed" if step else f"{name} could not be built"
+    return AgentError(
+        f"{message} ({_short(said)})", code="build-failed", where=builder, detail=_detail(step, lines)
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 240 else text[:239] + "…"
+
+
+def _detail(step: str, lines: list[str]) -> dict[str, object]:
+    return {"service": f"step {short(step)}" if step else "the build", "log": lines}

@@ -1,0 +1,330 @@
+"""What is to be built: a service's ``build`` in the compose file, with the inventory's policy over it.
+
+Source of the keys: compose-spec, ``build.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from longshore.errors import LongshoreError, Problems, RenderError
+from longshore.images.reference import parse
+from longshore.inventory.building import BuildPolicy, BuildSettings
+from longshore.inventory.model import Target
+from longshore.render import Renderer
+from longshore.render.document import Map
+from longshore.render.merge import as_items
+from longshore.render.parts import LocalFile
+from longshore.render.renderer import BuiltService
+
+_KNOWN = {
+    "context", "dockerfile", "dockerfile_inline", "args", "target", "secrets", "platforms", "labels",
+    "network", "extra_hosts", "shm_size", "no_cache", "pull", "tags", "cache_from", "cache_to",
+}  # fmt: skip
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """One image to build. ``services`` are those that run it; ``tags`` its references, the deployed first."""
+
+    app: str
+    services: tuple[str, ...]
+    image: str
+    """The reference as the compose file or inventory has it."""
+    tags: tuple[str, ...]
+    context: Path
+    dockerfile: Path | None
+    """``None`` for ``dockerfile_inline``; its text is in ``text``."""
+    text: str = field(repr=False)
+    target: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    platforms: tuple[str, ...] = ()
+    builder: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """``network``, ``shm-size``, ``hosts``, ``pull``, ``no_cache``: as the agent takes them."""
+    cache_from: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the output."""
+        return ", ".join(self.services)
+
+    @property
+    def repository(self) -> str:
+        """The image's name without a tag."""
+        return parse(self.image).name
+
+
+@dataclass(frozen=True)
+class Git:
+    """Where the project stands. All empty without git."""
+
+    commit: str = ""
+    """Short, with ``-dirty`` when something is not committed."""
+    branch: str = ""
+    main: str = ""
+
+    @property
+    def dirty(self) -> bool:
+        return self.commit.endswith("-dirty")
+
+
+def read_git(root: Path) -> Git:
+    """Look at the project's repository. On a detached head, the branch is what CI says it is."""
+    commit = _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    if not commit:
+        return Git()
+    branch = _git(root, "symbolic-ref", "--quiet", "--short", "HEAD")
+    for name in ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BRANCH_NAME"):
+        branch = branch or os.environ.get(name, "")
+    main = _git(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+    return Git(commit, branch, main.removeprefix("origin/") or "main")
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def specs(
+    targets: Iterable[Target], renderer: Renderer, settings: BuildSettings, git: Git
+) -> tuple[BuildSpec, ...]:
+    """Every image of these targets that is built, once. Raises ``LongshoreError`` or ``Problems``."""
+    found: dict[tuple[str, str], BuildSpec] = {}
+    problems: dict[str, LongshoreError] = {}
+    for target in targets:
+        services, secrets = renderer.built(target)
+        for service in services:
+            try:
+                spec = _spec(target, service, secrets, settings, git)
+            except LongshoreError as error:
+                problems.setdefault(str(error), error)
+                continue
+            known = found.get((spec.app, spec.image))
+            if known is None:
+                found[spec.app, spec.image] = spec
+            elif replace(known, services=spec.services) != spec:
+                both = f"{known.name} and {service.name}" if known.name != service.name else service.name
+                message = f"{spec.image} would be built in two ways: {both} differ between services or hosts."
+                differ = RenderError(
+                    message, where=service.service.where, hint="Give them images of their own."
+                )
+                problems.setdefault(str(differ), differ)
+            elif service.name not in known.services:
+                services_of = tuple(sorted({*known.services, service.name}))
+                found[spec.app, spec.image] = replace(known, services=services_of)
+    if problems:
+        raise Problems(problems.values()) if len(problems) > 1 else next(iter(problems.values()))
+    return tuple(replace(one, services=tuple(one.services)) for one in found.values())
+
+
+def deployed(image: str, policy: BuildPolicy | None, git: Git) -> str:
+    """The reference that is deployed for an image as written: itself, or by the commit's tag.
+
+    Raises ``LongshoreError`` when the commit is wanted and there is none.
+    """
+    if policy is None or policy.tag == "written":
+        return image
+    if not git.commit:
+        raise LongshoreError(
+            f"{image} is tagged with the commit (`tag: git`), and the project has none.",
+            hint="Commit it to git, or say `tag: written`.",
+        )
+    return f"{parse(image).name}:{git.commit}"
+
+
+def _spec(
+    target: Target,
+    service: BuiltService,
+    secrets: Mapping[str, Any],
+    settings: BuildSettings,
+    git: Git,
+) -> BuildSpec:
+    section = service.section
+    where = section.where if section is not None else target.app.where
+    said: Mapping[str, Any] = section if section is not None else {}
+    policy = service.policy.build or BuildPolicy()
+    for key in said:
+        if key not in _KNOWN and not str(key).startswith("x-"):
+            raise RenderError(
+                f"build.{key} of {service.name} is not understood, and would be lost.",
+                where=section.where_of(key) if section is not None else where,
+                hint="Take it out, or build this image yourself and say `image:` only.",
+            )
+    if not service.image:
+        raise RenderError(
+            f"{service.name} is built, and has no image: to push and pull.",
+            where=service.service.where,
+            hint=f"Add image: to it, or longshore: services: {service.name}: image: in the inventory.",
+        )
+    reference = parse(service.image)
+    if reference.digest:
+        raise RenderError(
+            f"{service.image} is pinned, so there is nothing to build.",
+            where=service.service.where,
+            hint="Name it by a tag.",
+        )
+    context = _context(target, service, said, policy)
+    dockerfile, text = _dockerfile(target, service, said, policy, context)
+    written = f"{reference.name}:{reference.tag}"
+    first = deployed(written, policy, git)
+    tags = [first]
+    if git.commit:
+        tags.append(f"{reference.name}:{git.commit}")
+    tags += [str(tag) for tag in as_items(said.get("tags"))]
+    platform = service.policy.platform or service.service.get("platform")
+    platforms = policy.platforms or tuple(map(str, as_items(said.get("platforms")))) or settings.platforms
+    labels = _pairs(said.get("labels"), {})
+    return BuildSpec(
+        app=target.app.name,
+        services=(service.name,),
+        image=service.image,
+        tags=tuple(dict.fromkeys(tags)),
+        context=context,
+        dockerfile=dockerfile,
+        text=text,
+        target=policy.target or (str(said["target"]) if said.get("target") else None),
+        args={**_pairs(said.get("args"), {k: v.value for k, v in target.env.items()}), **policy.args},
+        secrets={**_secrets(target, service, said, secrets), **policy.secrets},
+        platforms=platforms or ((str(platform),) if platform else ()),
+        builder=policy.builder,
+        labels=labels,
+        options=_options(said),
+        cache_from=tuple(map(_cache, as_items(said.get("cache_from")))),
+    )
+
+
+def _context(target: Target, service: BuiltService, said: Mapping[str, Any], policy: BuildPolicy) -> Path:
+    where = service.section.where if service.section is not None else target.app.where
+    if policy.context:
+        path = target.root / policy.context
+    else:
+        context = said.get("context")
+        if not isinstance(context, LocalFile):
+            raise RenderError(
+                f"The context of {service.name} is {context}, which is not a folder of the project.",
+                where=where,
+                hint="Clone it beside the compose file, or name a folder under build: context: in the"
+                " inventory.",
+            )
+        found = context.path if context.path is not None else Path(context.written).expanduser()
+        path = found
+    if not path.is_dir():
+        raise RenderError(
+            f"The folder {path}, which {service.name} is built from, doesn't exist.", where=where
+        )
+    return path.resolve()
+
+
+def _dockerfile(
+    target: Target, service: BuiltService, said: Mapping[str, Any], policy: BuildPolicy, context: Path
+) -> tuple[Path | None, str]:
+    where = service.section.where if service.section is not None else target.app.where
+    if said.get("dockerfile_inline") and not policy.dockerfile:
+        return None, str(said["dockerfile_inline"])
+    path = context / (policy.dockerfile or str(said.get("dockerfile") or "Dockerfile"))
+    try:
+        return path, path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise RenderError(
+            f"The Dockerfile of {service.name}, {path}, can't be read: {error.strerror}.",
+            where=where,
+            hint="`invoke dockerfile` writes one." if isinstance(error, FileNotFoundError) else "",
+        ) from None
+
+
+def _pairs(value: Any, env: Mapping[str, str]) -> dict[str, str]:
+    """A mapping or a list of ``KEY=value``; a key alone takes its value from ``.env``, or is left out."""
+    pairs: dict[str, str | None] = {}
+    if isinstance(value, Mapping):
+        pairs = {str(key): None if one is None else _text(one) for key, one in value.items()}
+    else:
+        for item in as_items(value):
+            key, equals, one = str(item).partition("=")
+            pairs[key] = one if equals else None
+    found = {key: env.get(key) if one is None else one for key, one in pairs.items()}
+    return {key: one for key, one in found.items() if one is not None}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _secrets(
+    target: Target, service: BuiltService, said: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> dict[str, str]:
+    found = {}
+    for item in as_items(said.get("secrets")):
+        where = getattr(item, "where", service.service.where)
+        source = str(item.get("source")) if isinstance(item, Map) else str(item)
+        name = str(item.get("target") or source) if isinstance(item, Map) else source
+        entry = secrets.get(source)
+        if not isinstance(entry, Map):
+            raise RenderError(
+                f"{service.name} is built with the secret {source}, which is not defined.", where=where
+            )
+        if entry.get("environment"):
+            variable = str(entry["environment"])
+            value = target.env[variable].value if variable in target.env else os.environ.get(variable)
+            if value is None:
+                raise RenderError(
+                    f"The build secret {source} is the variable {variable}, which is not set.",
+                    where=entry.where,
+                    hint="Set it in the environment's env file, or in this shell.",
+                )
+            found[name] = value
+            continue
+        file = entry.get("file")
+        if not isinstance(file, LocalFile) or file.path is None:
+            raise RenderError(f"The build secret {source} has no file here.", where=entry.where)
+        try:
+            found[name] = file.path.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise RenderError(
+                f"The build secret {source} can't be read: {error.strerror}.", where=file.where
+            ) from None
+    return found
+
+
+def _options(said: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if said.get("network"):
+        found["network"] = str(said["network"])
+    if said.get("shm_size"):
+        found["shm-size"] = str(said["shm_size"])
+    hosts = said.get("extra_hosts")
+    if isinstance(hosts, Mapping):
+        found["hosts"] = [f"{name}:{address}" for name, address in hosts.items()]
+    elif hosts:
+        found["hosts"] = [str(one).replace("=", ":", 1) for one in as_items(hosts)]
+    for key in ("pull", "no_cache"):
+        if _text(said.get(key, False)) == "true":
+            found[key] = True
+    return found
+
+
+def _cache(value: Any) -> str:
+    """A plain reference is short for ``type=registry,ref=…``."""
+    text = str(value)
+    return text if "=" in text else f"type=registry,ref={text}"
+
+
+def cache_tag(branch: str, suffix: str = "") -> str:
+    """The tag of a branch's build cache."""
+    text = re.sub(r"[^A-Za-z0-9_.-]+", "-", branch).strip("-.") or "main"
+    tag = f"cache-{text[:100]}{suffix}"
+    return tag if _TAG.fullmatch(tag) else f"cache-main{suffix}"

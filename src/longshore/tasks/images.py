@@ -1,0 +1,94 @@
+"""``build``, ``push`` and ``images``: from the services' build sections to what the hosts run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longshore.tasks.command import task
+
+_HELP = {
+    "service": "only this service's image",
+    "dirty": "also in production: build what is not committed",
+    "no-cache": "build every step anew",
+    "pull": "ask the registry for newer base images",
+}
+
+
+@task(help=_HELP)
+def build(
+    context: Any,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    service: str = "",
+    dirty: bool = False,
+    no_cache: bool = False,
+    pull: bool = False,
+    json: bool = False,
+) -> None:
+    """Build the images of the services that have a `build`, for every platform; nothing is pushed."""
+    _run("image", env, app, limit, service, dirty=dirty, no_cache=no_cache, pull=pull, json=json)
+
+
+@task(
+    help={
+        **_HELP,
+        "provenance": "attach how it was built",
+        "sbom": "attach a list of what is in it",
+    }
+)
+def push(
+    context: Any,
+    env: str = "",
+    app: str = "",
+    limit: str = "",
+    service: str = "",
+    dirty: bool = False,
+    no_cache: bool = False,
+    pull: bool = False,
+    provenance: bool = False,
+    sbom: bool = False,
+    json: bool = False,
+) -> None:
+    """Build the images, and when all are built, push them: to the registry, or without one to the hosts."""
+    changes: dict[str, bool] = {}
+    if provenance:
+        changes["provenance"] = True
+    if sbom:
+        changes["sbom"] = True
+    _run(
+        "push",
+        env,
+        app,
+        limit,
+        service,
+        dirty=dirty,
+        no_cache=no_cache,
+        pull=pull,
+        json=json,
+        changes=changes,
+    )
+
+
+def _run(
+    way: Any,
+    env: str,
+    app: str,
+    limit: str,
+    service: str,
+    *,
+    dirty: bool,
+    no_cache: bool,
+    pull: bool,
+    json: bool,
+    changes: dict[str, bool] | None = None,
+) -> None:
+    from longshore.tasks.building import build_images, tell, with_settings
+    from longshore.tasks.fleet import open_fleet
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as opened:
+        fleet = with_settings(opened, **changes) if changes else opened
+        built = build_images(fleet, way, service=service, dirty=dirty, no_cache=no_cache, pull=pull)
+        if not built:
+            fleet.output.say("No service here has a build section: there is nothing to build.")
+        tell(fleet, built)

@@ -115,6 +115,14 @@ class Compose:
         words += ["--force-recreate", "--no-deps"] if anew else []
         self._run([*words, *services], on_line, "start")
 
+    def create_beside(self, on_line: Callable[[str], None], service: str, count: int) -> None:
+        """Make containers of a service, up to ``count`` in all, and leave those that are there alone.
+
+        What is new is only made, not started. Raises ``Refusal``.
+        """
+        words = ["up", "--no-start", "--no-recreate", "--no-build", "--pull", "never", "--quiet-pull"]
+        self._run([*words, "--scale", f"{service}={count}", service], on_line, "make")
+
     def down(self, on_line: Callable[[str], None]) -> None:
         """Stop and remove the containers and networks. Volumes stay. Raises ``Refusal``."""
         self._run(["down"], on_line, "remove")

@@ -68,6 +68,12 @@ class ServiceFacts:
     build: bool = False
     may_exit: bool = False
     """``restart: no`` was asked for: to exit with 0 is no failure, even when nothing waits for it."""
+    routed: bool = False
+    """The proxy sends requests to it."""
+    twin: bool = False
+    """The old and the new can run side by side on a host."""
+    gap: str = ""
+    """Why not, for one that the proxy serves: then there is a gap while it is replaced."""
     probe: Mapping[str, Any] | None = None
     """What the agent requests before the release is good: ``port``, ``path``, ``status``, ``timeout`` (s)."""
 
@@ -118,6 +124,8 @@ class Bundle:
                     "ports": list(facts.ports),
                     "depends_on": list(facts.depends_on),
                     "platform": facts.platform,
+                    **({"routed": True} if facts.routed else {}),
+                    **({"twin": True} if facts.twin else {}),
                     # Only where there is one: a release without has the id that it always had.
                     **({"probe": dict(facts.probe)} if facts.probe else {}),
                 }

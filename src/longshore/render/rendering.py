@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 from longshore import dotenv
 from longshore.errors import LongshoreError, RenderError, Where
 from longshore.inventory.model import Target
-from longshore.render import notes
+from longshore.render import notes, proxy
 from longshore.render.bundle import Bundle, BundleFile, Note
 from longshore.render.emit import emit, override
 from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
 from longshore.render.merge import as_items
 from longshore.render.parts import LocalFile, unset_error, unset_variables
 from longshore.render.placing import Placing, Snapshot, holds_secret
+from longshore.render.policy import policy_of
 from longshore.render.reader import Model, raised
 from longshore.render.selection import ELSEWHERE, Selection, depends_on, select, waited_for
-from longshore.render.services import Service, ServiceRenderer, used_sources
+from longshore.render.services import Service, ServiceRenderer, settle_twins, used_sources
 
 OURS = "longshore.yml"
 NO_PROFILE = "longshore-none"
@@ -102,7 +104,7 @@ class Rendering:
             app=target.app.name,
             host=target.host.name,
             project=target.app.project,
-            files=self.bundle_files(base, folder, ours),
+            files=self.bundle_files(base, folder, ours, self.proxy_file(services)),
             compose_files=(*(path.relative_to(base).as_posix() for path in compose), f"{folder}{OURS}"),
             project_directory=relative,
             profiles=active_profiles(target, model, self.env),
@@ -179,7 +181,20 @@ class Rendering:
                 result.append(renderer.render(name, self.model.services[name], depends, change))
             except LongshoreError as error:
                 self.problems.append(error)
-        return result
+        return settle_twins(result)
+
+    def proxy_file(self, services: list[Service]) -> bytes | None:
+        """``proxy.json``, where the proxy serves something here."""
+        served = {
+            service.name: chosen.proxy
+            for service in services
+            if (chosen := policy_of(self.target.app, service.name)).proxy is not None
+        }
+        if not served:
+            return None
+        image = self.digests.get(self.target.proxy.image, self.target.proxy.image)
+        content = proxy.proxy_file(self.target, {name: one for name, one in served.items() if one}, image)
+        return json.dumps(content, indent=1, sort_keys=True).encode()
 
     def longshore_yml(self, services: list[Service], selection: Selection, tops: Mapping[str, Any]) -> str:
         target = self.target
@@ -245,7 +260,9 @@ class Rendering:
             return
         self.release[path] = (data, secret or self.release.get(path, (b"", False))[1])
 
-    def bundle_files(self, base: Path, folder: str, ours: str) -> tuple[BundleFile, ...]:
+    def bundle_files(
+        self, base: Path, folder: str, ours: str, routes: bytes | None
+    ) -> tuple[BundleFile, ...]:
         found = {
             path.relative_to(base).as_posix(): BundleFile(
                 path=path.relative_to(base).as_posix(),
@@ -260,6 +277,10 @@ class Rendering:
                 where=self.files.name(self.files.project / OURS),
                 hint="Rename it.",
             )
+        if routes is not None:
+            if proxy.FILE in found:
+                raise RenderError(f"The name {proxy.FILE} is ours.", where=proxy.FILE, hint="Rename it.")
+            found[proxy.FILE] = BundleFile(proxy.FILE, routes, secret=True)
         data = ours.encode()
         found[f"{folder}{OURS}"] = BundleFile(f"{folder}{OURS}", data, secret=holds_secret(self.target, data))
         found[f"{folder}.env"] = env_file(f"{folder}.env", self.env_text)

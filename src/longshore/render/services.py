@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError
@@ -92,8 +92,12 @@ class ServiceRenderer:
             mounts,
             {"labels": self.labels(service, chosen)},
         )
+        twin, gap = self.side_by_side(name, service, chosen, published, one_shot=one_shot)
         facts = ServiceFacts(
             name=name,
+            routed=chosen.proxy is not None,
+            twin=twin,
+            gap=gap,
             image=image,
             replicas=count,
             one_shot=one_shot,
@@ -107,6 +111,57 @@ class ServiceRenderer:
         )
         said = notes.service_notes(name, service, image=image, written_image=written, ports=published)
         return Service(name, facts, result, (*mount_notes, *said))
+
+    def side_by_side(
+        self,
+        name: str,
+        service: Map,
+        chosen: ServicePolicy,
+        published: tuple[Port, ...],
+        *,
+        one_shot: bool,
+    ) -> tuple[bool, str]:
+        """Whether old and new can run side by side; and why not, for a service that the proxy serves."""
+        network = str(service.get("network_mode") or "")
+        if chosen.proxy is not None and network:
+            self.problems.append(
+                RenderError(
+                    f"{name} has network_mode: {network}, and the proxy can't reach it there.",
+                    where=service.where_of("network_mode"),
+                    hint="Take network_mode out, or proxy.",
+                )
+            )
+        if chosen.proxy is None and not chosen.overlap:
+            return False, ""
+        fixed = next((port for port in published if port.published), None)
+        why = ""
+        if fixed is not None:
+            why = f"it publishes port {fixed.published}"
+        elif service.get("container_name"):
+            why = "it has a fixed container_name"
+        elif network:
+            why = f"it has network_mode: {network}"
+        elif one_shot:
+            why = "it runs once"
+        elif chosen.overlap is None:
+            why = self.writes(service, chosen)
+        elif chosen.overlap is False:
+            why = "overlap is false"
+        if why and chosen.overlap:
+            message = f"{name} can't overlap: {why}."
+            self.problems.append(RenderError(message, where=service.where, hint="Take overlap out."))
+        return not why, why if chosen.proxy is not None else ""
+
+    def writes(self, service: Map, chosen: ServicePolicy) -> str:
+        """Which of its mounts it can write to: two at once might not bear each other."""
+        for item in as_items(service.get("volumes")):
+            if item.type in ("volume", "bind") and not item.options.get("read_only"):
+                return f"it writes to {item.target} (say overlap: true where two may)"
+        for text in chosen.volumes:
+            added = mount(text, self.placing.files.project, self.target.app.where)
+            if added.type in ("volume", "bind") and not added.options.get("read_only"):
+                return f"it writes to {added.target} (say overlap: true where two may)"
+        return ""
 
     def pinned(self, name: str, service: Map, written: str | None) -> str | None:
         """The image by its digest, where the inventory's ``pin`` wants that and it is known."""
@@ -194,6 +249,22 @@ class ServiceRenderer:
             # Compose's config hash doesn't cover what configs and secrets hold (docker/compose#11900).
             labels["longshore.content"] = combined_print(used)
         return dict(sorted(labels.items()))
+
+
+def settle_twins(services: list[Service]) -> list[Service]:
+    """Compose brings along what a service depends on: what one needs that is replaced in place can't run
+    side by side, either."""
+    settled = {service.name: service for service in services}
+    todo = [service for service in services if not service.facts.twin]
+    while todo:
+        one = todo.pop()
+        for name in one.facts.depends_on:
+            other = settled.get(name)
+            if other is not None and other.facts.twin:
+                gap = f"{one.name} depends on it" if other.facts.routed else ""
+                settled[name] = replace(other, facts=replace(other.facts, twin=False, gap=gap))
+                todo.append(settled[name])
+    return list(settled.values())
 
 
 def used_sources(service: Map, kind: str) -> list[str]:

@@ -1,0 +1,202 @@
+"""Blue and green: new containers beside the old ones, verified, and only then taken into use.
+
+For services that can run twice on a host; all others are replaced in place by Compose. Compose makes the new
+containers (its own scale, existing ones left alone), in the app's one project: same networks, same volumes,
+same names for those who look. Going back is the same, with the other release.
+"""
+
+import os
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from longshore.agent.compose import Compose
+from longshore.agent.control import in_order
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.health import Emit, Watch, containers
+from longshore.agent.proxy import Proxy, drained
+from longshore.agent.store import AppStore, read_json
+
+ROUTES = "proxy.json"
+_PATIENCE = 3600.0
+"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
+
+
+class Change(NamedTuple):
+    """What becomes of a service's containers (ids)."""
+
+    keep: List[str]
+    new: List[str]
+    old: List[str]
+
+
+def routes_of(store: AppStore, release: str) -> Optional[Dict[str, Any]]:
+    """What the release says of the proxy, or ``None``: ``host`` (see ``Proxy.ensure``), ``dynamic``
+    (Traefik's configuration), ``services`` (by name: Traefik's ``name``, ``port``, ``drain`` in s)."""
+    found = read_json(os.path.join(store.bundle_dir(release), ROUTES))
+    return found if isinstance(found, dict) else None
+
+
+def needed(manifest: Dict[str, Any]) -> bool:
+    """Whether a release has a service that the proxy serves, or that can run twice."""
+    return any(facts.get("twin") or facts.get("routed") for facts in manifest["services"].values())
+
+
+class BlueGreen:
+    """Brings one release of one app to this host without a gap, where its services allow that."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: AppStore,
+        release: str,
+        emit: Emit,
+        given_up: Optional[Callable[[], bool]] = None,
+    ) -> None:
+        self.engine = engine
+        self.store = store
+        self.release = release
+        self.manifest = store.manifest(release)
+        self.services: Dict[str, Dict[str, Any]] = self.manifest["services"]
+        self.compose = Compose(self.manifest, store.bundle_dir(release))
+        self.routes = routes_of(store, release) or {}
+        self.emit = emit
+        self.given_up = given_up
+        self.proxy = Proxy(engine, os.path.dirname(store.root), emit)
+        self.twins = [name for name in in_order(self.services) if self.services[name].get("twin")]
+
+    def bring(self, astray: Set[str], *, forward: bool) -> None:
+        """Make the release run. ``astray``: services whose containers were changed by hand, and don't count.
+
+        ``forward`` also brings the proxy's own settings to the release's; going back leaves a proxy that
+        runs as it is, for other apps use it, too. Raises ``Refusal``; before the switch of the proxy what
+        served goes on serving, and the new containers are gone again.
+        """
+        if self.routes and (forward or self.proxy.current() is None):
+            self.proxy.ensure(self.routes["host"])
+        self._in_place(astray)
+        changes: Dict[str, Change] = {}
+        try:
+            for name in self.twins:
+                changes[name] = self._beside(name, astray)
+        except BaseException:
+            for change in changes.values():
+                self._remove(change.new)
+            raise
+        self._switch(changes)
+
+    def _line(self, text: str) -> None:
+        self.emit("compose", line=text)
+
+    def _in_place(self, astray: Set[str]) -> None:
+        """The services that can't run twice, and whatever the others need, become the release's."""
+        names = tuple(name for name in sorted(self.services) if name not in self.twins)
+        if not names:
+            return
+        anew = tuple(name for name in names if name in astray)
+        if anew:
+            self.compose.up(self._line, anew, anew=True)
+        self.compose.up(self._line, names)
+        needed_by_twins = {
+            need for name in self.twins for need in self.services[name].get("depends_on") or []
+        }
+        waited_for = {name: self.services[name] for name in names if name in needed_by_twins}
+        if waited_for:
+            self._watch(waited_for, None)
+
+    def _beside(self, name: str, astray: Set[str]) -> Change:
+        """Have enough containers of a service that are as the release says, and good."""
+        facts = self.services[name]
+        before = self._of(name)
+        had = {one["id"] for one in before}
+        self.compose.create_beside(self._line, name, len(before) + max(1, facts["replicas"]))
+        made = [one for one in self._of(name) if one["id"] not in had]
+        try:
+            right = {(one["config_hash"], one["image_id"]) for one in made}
+            good = [
+                one["id"]
+                for one in before
+                if (one["config_hash"], one["image_id"]) in right
+                and one["state"] == "running"
+                and one["health"] != "unhealthy"
+                and name not in astray
+            ]
+            keep = good[: facts["replicas"]]
+            missing = facts["replicas"] - len(keep)
+            new, spare = made[:missing], made[missing:]
+            self._remove([one["id"] for one in spare])
+            for one in new:
+                self._line(f"{one['name']} starts beside the old")
+                self.engine.request("POST", f"/containers/{one['id']}/start")
+            chosen = {*keep, *(one["id"] for one in new)}
+            if new:
+                self._watch({name: facts}, chosen)
+        except BaseException:
+            self._remove([one["id"] for one in made])
+            raise
+        return Change(
+            keep, [one["id"] for one in new], [one["id"] for one in before if one["id"] not in keep]
+        )
+
+    def _switch(self, changes: Dict[str, Change]) -> None:
+        """Take the new into use, and the old out of it."""
+        self.route({name: [*change.keep, *change.new] for name, change in changes.items()})
+        leaving: List[Tuple[str, int]] = []
+        longest = 0.0
+        addresses = self.proxy.addresses() if self.routes else {}
+        for name, change in changes.items():
+            entry = self.routes.get("services", {}).get(name)
+            if entry is None:
+                continue
+            found = [(addresses[ident], int(entry["port"])) for ident in change.old if ident in addresses]
+            leaving += found
+            longest = max(longest, float(entry["drain"]) if found else 0.0)
+        if leaving and not drained(leaving, longest):
+            self.emit("note", message=f"some requests were not finished {longest:g} s after the switch")
+        for change in changes.values():
+            self._retire(change.old)
+
+    def route(self, chosen: Optional[Dict[str, List[str]]] = None) -> None:
+        """Have the proxy send requests to these containers (ids by service); without an entry, to all of the
+        service's that run."""
+        if not self.routes:
+            self.proxy.forget(self.store.app)
+            return
+        wanted: Dict[str, List[str]] = {}
+        for name in self.routes["services"]:
+            ids = (chosen or {}).get(name)
+            if ids is None:
+                ids = [one["id"] for one in self._of(name) if one["state"] == "running"]
+            wanted[name] = ids
+        self._until_good(wanted)
+        addresses = self.proxy.connect([ident for ids in wanted.values() for ident in ids])
+        servers = {
+            entry["name"]: [f"http://{addresses[ident]}:{entry['port']}" for ident in wanted[name]]
+            for name, entry in self.routes["services"].items()
+        }
+        self.proxy.route(self.store.app, self.routes["dynamic"], servers)
+
+    def _until_good(self, wanted: Dict[str, List[str]]) -> None:
+        """What was replaced in place gets requests when it is healthy, not before."""
+        replaced = {name: self.services[name] for name in wanted if name not in self.twins}
+        if replaced:
+            self._watch(replaced, None)
+
+    def _watch(self, services: Dict[str, Any], only: Optional[Set[str]]) -> None:
+        Watch(self.engine, {**self.manifest, "services": services}, self.emit, self.given_up, only).run()
+
+    def _of(self, name: str) -> List[Dict[str, Any]]:
+        return [one for one in containers(self.engine, self.manifest["project"]) if one["service"] == name]
+
+    def _retire(self, idents: List[str]) -> None:
+        """Stop containers, each in its own grace period, and remove them."""
+        patient = Engine(self.engine.path, timeout=_PATIENCE)
+        for ident in idents:
+            try:
+                patient.stop(ident)
+            except EngineError as error:
+                if error.status not in (304, 404):
+                    raise
+        self._remove(idents)
+
+    def _remove(self, idents: List[str]) -> None:
+        for ident in idents:
+            self.engine.remove(ident)

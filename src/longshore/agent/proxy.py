@@ -1,0 +1,385 @@
+"""The proxy in front of a host's applications: one Traefik, in the host's own network.
+
+Its routes are a file for each application in a folder that it watches; a file that is renamed into place
+is the switch. Containers are reached by addresses of a network of ours, which stay theirs through restarts,
+so that routes stay true without us. A new proxy (another image, other settings) starts beside the old one on
+the same ports (``SO_REUSEPORT``), which then finishes what it has and goes.
+"""
+
+import hashlib
+import ipaddress
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+
+from longshore.agent import wire
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Emit
+from longshore.agent.store import write
+
+FOLDER = "_proxy"
+NETWORK = "longshore"
+LABEL = "longshore.proxy"
+API = "longshore.proxy.api"
+INSIDE = "/etc/traefik/dynamic"
+_API_PORTS = range(8790, 8800)
+_PATIENCE = 20.0
+"""Seconds for a proxy to come up, and for a new file to take effect."""
+_POLL = 0.02
+
+
+class Proxy:
+    """The host's proxy, and its routes to one application."""
+
+    def __init__(self, engine: Engine, state_dir: str, emit: Emit) -> None:
+        self.engine = engine
+        self.root = os.path.join(state_dir, FOLDER)
+        self.dynamic = os.path.join(self.root, "dynamic")
+        self.emit = emit
+
+    # The proxy itself
+
+    def ensure(self, wanted: Dict[str, Any]) -> None:
+        """Have a proxy run with these settings: ``image``, ``static`` (Traefik's), ``env``, ``memory``
+        (bytes), ``cpus``, ``grace`` (s), ``files`` (name to text). Nothing when it does already.
+
+        Raises ``Refusal`` when it can't come up; the old one then goes on.
+        """
+        key = self._key(wanted)
+        there = self._containers()
+        running = [one for one in there if one["State"] == "running"]
+        if any(one["Labels"][LABEL] == key for one in running):
+            self._retire([one for one in there if one["Labels"][LABEL] != key], wanted)
+            return
+        self._folders()
+        self._move_backlogs()
+        new = self._start(key, wanted, taken={one["Labels"].get(API, "") for one in running})
+        try:
+            self._wait_up(new)
+            self._wait_for_all(new)
+        except Refusal:
+            self.engine.remove(new["Id"])
+            raise
+        self._retire([one for one in there if one["Id"] != new["Id"]], wanted)
+
+    def current(self) -> Optional[Dict[str, Any]]:
+        """The proxy that runs, of the engine's list; the newest where one takes over from another."""
+        running = [one for one in self._containers() if one["State"] == "running"]
+        return max(running, key=lambda one: int(one["Created"])) if running else None
+
+    def _containers(self) -> List[Dict[str, Any]]:
+        return [one for one in self.engine.containers(labels=(LABEL,)) if one["Labels"].get(LABEL)]
+
+    def _key(self, wanted: Dict[str, Any]) -> str:
+        image = self.engine.image(wanted["image"])
+        if image is None:
+            raise Refusal(wire.NO_IMAGE, f"the proxy's image {wanted['image']} is not on the host")
+        said = {name: value for name, value in wanted.items() if name != "image"}
+        text = json.dumps([image["Id"], said], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _folders(self) -> None:
+        for folder in (self.root, self.dynamic, os.path.join(self.root, "acme")):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def _move_backlogs(self) -> None:
+        """Let the kernel hand connections that wait for the old proxy to the new one (Linux 5.14)."""
+        try:
+            with open("/proc/sys/net/ipv4/tcp_migrate_req", "w", encoding="ascii") as file:
+                file.write("1\n")
+        except OSError:
+            pass  # an older kernel, or not root: what waits at that very moment is refused
+
+    def _start(self, key: str, wanted: Dict[str, Any], *, taken: Set[str]) -> Dict[str, Any]:
+        port = next(port for port in _API_PORTS if str(port) not in taken)
+        static = json.loads(json.dumps(wanted["static"]))
+        static.setdefault("entryPoints", {})["traefik"] = {"address": f"127.0.0.1:{port}"}
+        home = os.path.join(self.root, key)
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        for name, text in wanted.get("files", {}).items():
+            write(os.path.join(home, name), text.encode())
+        write(os.path.join(home, "traefik.yml"), json.dumps(static, indent=1, sort_keys=True).encode())
+        limits: Dict[str, Any] = {}
+        if wanted.get("memory"):
+            limits["Memory"] = int(wanted["memory"])
+        if wanted.get("cpus"):
+            limits["NanoCpus"] = int(float(wanted["cpus"]) * 1e9)
+        body = {
+            "Image": wanted["image"],
+            "Cmd": ["--configFile=/etc/traefik/own/traefik.yml"],
+            "Env": [f"{name}={value}" for name, value in sorted(wanted.get("env", {}).items())],
+            "Labels": {LABEL: key, API: str(port)},
+            "StopTimeout": int(wanted["grace"]) + 5,
+            "HostConfig": {
+                "NetworkMode": "host",
+                "RestartPolicy": {"Name": "unless-stopped"},
+                "LogConfig": {
+                    "Type": "json-file",
+                    "Config": {"max-size": "10m", "max-file": "3", "compress": "true"},
+                },
+                "Binds": [
+                    f"{home}:/etc/traefik/own:ro",
+                    f"{self.dynamic}:{INSIDE}:ro",
+                    f"{os.path.join(self.root, 'acme')}:/acme",
+                ],
+                **limits,
+            },
+        }
+        name = f"longshore-proxy-{key}"
+        for stale in self.engine.containers():
+            if f"/{name}" in (stale.get("Names") or []):
+                self.engine.remove(stale["Id"])
+        self.emit("compose", line=f"the proxy starts ({wanted['image'].split('@')[0]})")
+        made = self.engine.request("POST", "/containers/create", {"name": name}, body)
+        self.engine.request("POST", f"/containers/{made['Id']}/start")
+        return {"Id": made["Id"], "Labels": body["Labels"], "Names": [f"/{name}"]}
+
+    def _wait_up(self, one: Dict[str, Any]) -> None:
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            if self._ask(one, "/api/version") is not None:
+                return
+            full = self.engine.container(one["Id"])
+            if full is None or not full["State"]["Running"] or full["RestartCount"]:
+                break
+            time.sleep(_POLL * 5)
+        log = self.engine.logs(one["Id"], 20)
+        taken = "address already in use" in log
+        raise Refusal(
+            wire.PORT_TAKEN if taken else wire.UNHEALTHY,
+            "the proxy can't start: a port of it is taken by something else"
+            if taken
+            else "the proxy doesn't come up",
+            "`longshore.proxy.http` and `https` choose its ports." if taken else "",
+            {"container": one["Names"][0].lstrip("/"), "log": log.splitlines()[-20:]},
+        )
+
+    def _wait_for_all(self, one: Dict[str, Any]) -> None:
+        """Wait until a new proxy knows every route that there is a file for."""
+        for name in sorted(os.listdir(self.dynamic)):
+            if not name.endswith(".yml"):
+                continue
+            with open(os.path.join(self.dynamic, name), encoding="utf-8") as file:
+                self._wait_for(one, json.load(file))
+
+    def _retire(self, old: List[Dict[str, Any]], wanted: Dict[str, Any]) -> None:
+        for one in old:
+            self.emit("compose", line="the old proxy finishes what it has, and goes")
+            patient = Engine(self.engine.path, timeout=float(wanted["grace"]) + 60)
+            try:
+                patient.stop(one["Id"], int(wanted["grace"]) + 5)
+            except EngineError as error:
+                if error.status not in (304, 404):
+                    raise
+            self.engine.remove(one["Id"])
+
+    # Routes
+
+    def route(self, app: str, dynamic: Dict[str, Any], servers: Dict[str, List[str]]) -> None:
+        """Have requests for ``app`` go to ``servers`` (URLs by the name of Traefik's service), and return
+        when the proxy says that they do. ``dynamic``: Traefik's configuration, without servers.
+
+        Raises ``Refusal`` when it doesn't take effect; then what was there before is there again.
+        """
+        config = json.loads(json.dumps(dynamic))
+        for name, urls in servers.items():
+            config["http"]["services"][name]["loadBalancer"]["servers"] = [{"url": url} for url in urls]
+        self._folders()
+        path = os.path.join(self.dynamic, f"{app}.yml")
+        before = _read(path)
+        data = json.dumps(config, indent=1, sort_keys=True).encode()  # JSON is YAML
+        if before != data:
+            write(path, data)
+        one = self.current()
+        if one is None:
+            raise Refusal(wire.UNHEALTHY, "the host's proxy doesn't run", "Deploy again.")
+        try:
+            self._wait_for(one, config)
+        except Refusal:
+            if before is not None and before != data:
+                write(path, before)
+            raise
+
+    def forget(self, app: str) -> None:
+        """Take the app's routes away."""
+        try:
+            os.unlink(os.path.join(self.dynamic, f"{app}.yml"))
+        except FileNotFoundError:
+            pass
+
+    def routed(self, app: str) -> Dict[str, List[str]]:
+        """The servers that the app's file names, by the name of Traefik's service."""
+        data = _read(os.path.join(self.dynamic, f"{app}.yml"))
+        services = json.loads(data)["http"]["services"] if data else {}
+        return {
+            name: [server["url"] for server in one["loadBalancer"].get("servers", [])]
+            for name, one in services.items()
+            if "loadBalancer" in one
+        }
+
+    def _wait_for(self, one: Dict[str, Any], config: Dict[str, Any]) -> None:
+        """Wait until the proxy's own API shows the file's services with their servers, and its routers."""
+        http = config.get("http", {})
+        until = time.monotonic() + _PATIENCE
+        missing = "its API doesn't answer"
+        while True:
+            missing = self._missing(one, http)
+            if not missing:
+                return
+            if time.monotonic() > until:
+                raise Refusal(
+                    wire.UNHEALTHY,
+                    f"the proxy doesn't take its new routes after {_PATIENCE:g} s: {missing}",
+                    "",
+                    {
+                        "container": one["Names"][0].lstrip("/"),
+                        "log": self.engine.logs(one["Id"], 10).splitlines(),
+                    },
+                )
+            time.sleep(_POLL)
+
+    def _missing(self, one: Dict[str, Any], http: Dict[str, Any]) -> str:
+        for name, service in http.get("services", {}).items():
+            if "loadBalancer" not in service:
+                continue
+            seen = self._ask(one, f"/api/http/services/{name}@file")
+            wanted = {server["url"] for server in service["loadBalancer"].get("servers", [])}
+            have = {
+                server.get("url") for server in ((seen or {}).get("loadBalancer") or {}).get("servers") or []
+            }
+            if seen is None or have != wanted:
+                return f"the service {name}"
+        for name in http.get("routers", {}):
+            seen = self._ask(one, f"/api/http/routers/{name}@file")
+            if seen is None:
+                return f"the router {name}"
+            if seen.get("status") != "enabled" and seen.get("error"):
+                return f"the router {name}: {'; '.join(seen['error'])}"
+        return ""
+
+    def _ask(self, one: Dict[str, Any], path: str) -> Optional[Dict[str, Any]]:
+        url = f"http://127.0.0.1:{one['Labels'][API]}{path}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(url, timeout=3) as answer:
+                found: Dict[str, Any] = json.load(answer)
+                return found
+        except (OSError, ValueError):
+            return None
+
+    # Addresses
+
+    def connect(self, containers: Iterable[str]) -> Dict[str, str]:
+        """Give each of these containers (ids) its address in our network, for good. Returns id to address."""
+        subnet = self._network()
+        found: Dict[str, str] = {}
+        used = self.addresses()
+        for ident in containers:
+            if ident in used:
+                found[ident] = used[ident]
+                continue
+            address = self._free(subnet, set(used.values()))
+            body = {"Container": ident, "EndpointConfig": {"IPAMConfig": {"IPv4Address": address}}}
+            self.engine.request("POST", f"/networks/{NETWORK}/connect", None, body)
+            used[ident] = found[ident] = address
+        return found
+
+    def _network(self) -> ipaddress.IPv4Network:
+        """Our network's subnet; it is made where it isn't there.
+
+        The engine only gives a container an address for good in a network whose subnet was said, and only
+        the engine knows which subnet is free: so one is made, asked for its subnet, and made again.
+        """
+        try:
+            made = self.engine.request("GET", f"/networks/{NETWORK}")
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            first = self.engine.request("POST", "/networks/create", None, {"Name": f"{NETWORK}-subnet"})
+            try:
+                config = self.engine.request("GET", f"/networks/{first['Id']}")["IPAM"]["Config"]
+            finally:
+                self.engine.request("DELETE", f"/networks/{first['Id']}")
+            body = {
+                "Name": NETWORK,
+                "Labels": {LABEL: "network"},
+                "IPAM": {"Config": [{"Subnet": config[0]["Subnet"]}]},
+                # Apps of one host must not meet here; the host, where the proxy is, reaches them all.
+                "Options": {"com.docker.network.bridge.enable_icc": "false"},
+            }
+            self.engine.request("POST", "/networks/create", None, body)
+            made = self.engine.request("GET", f"/networks/{NETWORK}")
+        return ipaddress.IPv4Network(made["IPAM"]["Config"][0]["Subnet"])
+
+    def addresses(self) -> Dict[str, str]:
+        """Container id to its address here; also of stopped ones, whose address is still theirs."""
+        found = {}
+        for one in self.engine.containers():
+            entry = ((one.get("NetworkSettings") or {}).get("Networks") or {}).get(NETWORK)
+            if entry:
+                said = (entry.get("IPAMConfig") or {}).get("IPv4Address") or entry.get("IPAddress")
+                if said:
+                    found[one["Id"]] = said
+        return found
+
+    def _free(self, subnet: ipaddress.IPv4Network, used: Set[str]) -> str:
+        """The next address after the one given last: one that was just left may have a connection yet."""
+        path = os.path.join(self.root, "last-address")
+        data = _read(path)
+        first = int(subnet.network_address) + 2  # after the gateway
+        count = subnet.num_addresses - 3
+        last = int(ipaddress.IPv4Address(data.decode())) if data else first - 1
+        for step in range(1, count + 1):
+            address = str(ipaddress.IPv4Address(first + (last - first + step) % count))
+            if address not in used:
+                self._folders()
+                write(path, address.encode())
+                return address
+        raise Refusal(wire.INTERNAL, f"the network {NETWORK} has no free address")
+
+
+def drained(addresses: Iterable[Tuple[str, int]], seconds: float) -> bool:
+    """Wait until no connection from this host to these addresses is left, up to ``seconds``. The proxy ends
+    the idle ones itself (``idleConnTimeout``). Returns whether all have ended."""
+    wanted = {_in_table(address, port) for address, port in addresses}
+    until = time.monotonic() + seconds
+    while _established() & wanted:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _established() -> Set[str]:
+    """The far ends of established connections, as ``/proc/net/tcp`` writes them (proc(5))."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                for line in list(file)[1:]:
+                    words = line.split()
+                    if words[3] == "01":
+                        far, _, port = words[2].rpartition(":")
+                        found.add(f"{far[-8:]}:{port}")  # an IPv4 address in the IPv6 table ends with it
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _in_table(address: str, port: int) -> str:
+    packed = ipaddress.IPv4Address(address).packed
+    number = int.from_bytes(packed, "little" if sys.byteorder == "little" else "big")
+    return f"{number:08X}:{port:04X}"
+
+
+def _read(path: str) -> Optional[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

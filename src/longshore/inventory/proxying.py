@@ -1,0 +1,318 @@
+"""What an inventory says about the proxy in front of services: the values, and the settings that they are
+read from."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longshore.inventory.kinds import Choice, Flag, Reading, Text, Whole, duration, size
+from longshore.inventory.nodes import Node
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting
+
+_HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: token
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """``average`` requests a ``period`` (s) from one address, ``burst`` at once."""
+
+    average: int
+    burst: int = 1
+    period: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Where a route's certificate comes from: ACME, or files of the project (PEM)."""
+
+    acme: bool = False
+    certificate: str | None = None
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ProxyPolicy:
+    """How requests come to a service. Times in seconds, sizes in bytes; ``None``: no such bound."""
+
+    port: int
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    """Prefixes; empty for everything."""
+    strip: bool = False
+    health: str | None = None
+    """A path that the proxy asks of each container; one that fails gets no requests."""
+    health_interval: float = 5.0
+    health_timeout: float = 3.0
+    timeout: float | None = None
+    """For the beginning of an answer. How long an answer then takes is its own affair."""
+    body_limit: int | None = None
+    sticky: bool = False
+    compress: bool = False
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    users: tuple[str, ...] = field(default=(), repr=False)
+    """Lines of htpasswd (``name:hash``)."""
+    rate: RateLimit | None = None
+    allow: tuple[str, ...] = ()
+    """Networks that may come in; empty for all."""
+    tls: Tls | None = None
+    redirect: bool = True
+    """With ``tls``: plain HTTP is sent on to HTTPS."""
+    hsts: float | None = None
+    drain: float = 30.0
+
+
+@dataclass(frozen=True)
+class Acme:
+    """How certificates are ordered. ``env`` is what the DNS provider's client needs; secrets."""
+
+    email: str
+    server: str = "https://acme-v02.api.letsencrypt.org/directory"
+    challenge: Literal["http", "dns"] = "http"
+    provider: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: str | None = None
+    """A PEM file of the project: who vouches for the ACME server itself."""
+
+
+@dataclass(frozen=True)
+class ProxySettings:
+    """The proxy of a host, one for all of its applications."""
+
+    image: str = "traefik:v3"
+    http: int = 80
+    https: int = 443
+    acme: Acme | None = None
+    access_log: bool = False
+    metrics: int | None = None
+    """A port on 127.0.0.1 with Prometheus metrics."""
+    trusted: tuple[str, ...] = ()
+    """Networks of load balancers whose ``X-Forwarded-*`` headers are believed."""
+    cpus: float | None = None
+    memory: int | None = None
+    grace: float = 10.0
+    """How long an old proxy finishes what it has when a new one has taken over."""
+
+
+class Networks(Text):
+    """An address, or a network in CIDR notation."""
+
+    def read(self, node: Node, name: str, reading: Reading) -> str | None:
+        text = super().read(node, name, reading)
+        if text is None:
+            return None
+        try:
+            return str(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            hint = self.hint(name)
+            reading.problem(f"{name}: {text[:60]!r} is no address or network.", node.where, hint)
+            return None
+
+
+_NETWORKS = ListOf(item=Networks("a network", "10.0.0.0/8"), single=True, example="[10.0.0.0/8]")
+_PEM = Text("a path in the project", "env/tls/shop.pem", pattern=r"(?!/)[^\x00]+", rule="a path")
+
+
+def _headers(example: str) -> MapOf:
+    value = Text("a header's value", example, pattern=r"[^\x00-\x08\x0a-\x1f\x7f]*", rule="one line")
+    return MapOf(item=value, key=_HEADER, key_rule="the name of an HTTP header")
+
+
+POLICY = Section(
+    settings=(
+        Setting(
+            "port",
+            Whole("a port", "8000", minimum=1, maximum=65535),
+            "The container's port that answers HTTP.",
+            required=True,
+        ),
+        Setting(
+            "hosts",
+            ListOf(
+                item=Text(
+                    "a host name",
+                    "shop.example.org",
+                    pattern=rf"(\*\.)?{_LABEL}(\.{_LABEL})*",
+                    rule="a host name (or *.example.org)",
+                ),
+                single=True,
+                example="[shop.example.org]",
+            ),
+            "Host names that are answered; any, when not said.",
+        ),
+        Setting(
+            "paths",
+            ListOf(
+                item=Text("a path", "/api", pattern=r"/[^\s`\x00]*", rule="a path that begins with /"),
+                single=True,
+                example="[/api]",
+            ),
+            "Path prefixes that are answered; all, when not said.",
+        ),
+        Setting("strip", Flag(), "Whether the prefix is taken off before the service sees it.", "false"),
+        Setting(
+            "health",
+            Text("a path", "/health", pattern=r"/[^\s\x00]*", rule="a path that begins with /"),
+            "The proxy asks each container for it, and leaves one out that doesn't answer well.",
+        ),
+        Setting(
+            "health_interval",
+            duration("5s", minimum=0.1, shortest="100ms"),
+            "How often.",
+            "5s",
+        ),
+        Setting(
+            "health_timeout",
+            duration("3s", minimum=0.1, shortest="100ms"),
+            "When that is taken for no answer.",
+            "3s",
+        ),
+        Setting(
+            "timeout",
+            duration("30s", minimum=0.1, shortest="100ms"),
+            "The time in which an answer must begin; the request gets a 504 then.",
+            "none",
+        ),
+        Setting("body_limit", size("10M", minimum=1, shortest="1"), "The largest body of a request.", "none"),
+        Setting("sticky", Flag(), "Whether a client stays with one container, by a cookie.", "false"),
+        Setting("compress", Flag(), "Whether answers are compressed for clients that take it.", "false"),
+        Setting("request_headers", _headers("v1"), "Headers that the service gets."),
+        Setting("response_headers", _headers("nosniff"), "Headers that the client gets."),
+        Setting(
+            "users",
+            ListOf(
+                item=Text(
+                    "a line of htpasswd",
+                    "'ada:$2y$05$…'",
+                    pattern=r"[^\s:]+:(\$2[aby]\$|\$apr1\$|\{SHA\})\S+",
+                    rule="a line of htpasswd (name:hash, bcrypt)",
+                ),
+                single=True,
+            ),
+            "Who may come in, by name and password (`htpasswd -nB NAME`). Taken for secrets.",
+        ),
+        Setting(
+            "rate",
+            Section(
+                settings=(
+                    Setting(
+                        "average",
+                        Whole("a whole number", "100", minimum=1),
+                        "Requests a period from one address.",
+                        required=True,
+                    ),
+                    Setting("burst", Whole("a whole number", "50", minimum=1), "So many at once.", "1"),
+                    Setting("period", duration("1s", minimum=0.001, shortest="1ms"), "The period.", "1s"),
+                )
+            ),
+            "A bound for each address; what is over it gets a 429.",
+        ),
+        Setting("allow", _NETWORKS, "Networks that may come in; all others get a 403.", "all"),
+        Setting(
+            "tls",
+            Section(
+                settings=(
+                    Setting("acme", Flag(), "A certificate is ordered (proxy.acme).", "false"),
+                    Setting("certificate", _PEM, "A PEM file of the project, with its chain."),
+                    Setting("key", _PEM, "Its private key; a PEM file that only you can read."),
+                )
+            ),
+            "HTTPS, and where the certificate comes from.",
+        ),
+        Setting("redirect", Flag(), "With tls: whether plain HTTP is sent on to HTTPS.", "true"),
+        Setting("hsts", duration("365d"), "With tls: for how long browsers ask for HTTPS only.", "none"),
+        Setting(
+            "drain",
+            duration("30s"),
+            "What requests that are under way have to finish, before the old container stops.",
+            "30s",
+        ),
+    )
+)
+
+_ACME = Section(
+    settings=(
+        Setting("email", Text("an address", "ops@example.org"), "Whose account it is.", required=True),
+        Setting(
+            "server",
+            Text("a URL", "https://acme-staging-v02.api.letsencrypt.org/directory", pattern=r"https://\S+"),
+            "The ACME server; Let's Encrypt's staging server for trials.",
+            "Let's Encrypt",
+        ),
+        Setting(
+            "challenge",
+            Choice("http or dns", "dns", ("http", "dns")),
+            "How the name is proved: port 80 answers, or a DNS record is made.",
+            "http",
+        ),
+        Setting("provider", Text("a DNS provider", "hetzner"), "With dns: the provider's name at Traefik."),
+        Setting(
+            "env",
+            MapOf(item=Text(example="…"), key=r"[A-Z][A-Z0-9_]*", key_rule="an environment variable"),
+            "With dns: what the provider's client needs. Taken for secrets.",
+        ),
+        Setting("ca", _PEM, "Who vouches for the ACME server itself, when it is your own."),
+    )
+)
+
+_PORT = Whole("a port", "8080", minimum=1, maximum=65535)
+
+PROXY = Section(
+    settings=(
+        Setting(
+            "image",
+            Text("an image", "traefik:v3.7", pattern=r"\S+", rule="an image"),
+            "Traefik's image, version 3.",
+            "traefik:v3",
+        ),
+        Setting("http", _PORT, "The port for plain HTTP.", "80"),
+        Setting("https", _PORT, "The port for HTTPS; taken when a service asks for tls.", "443"),
+        Setting("acme", _ACME, "How certificates are ordered."),
+        Setting("access_log", Flag(), "Whether each request is logged (as the container's log).", "false"),
+        Setting("metrics", _PORT, "A port on 127.0.0.1 with Prometheus metrics.", "none"),
+        Setting(
+            "trusted", _NETWORKS, "Load balancers in front, whose X-Forwarded-* headers are believed.", "none"
+        ),
+        Setting("cpus", Text("CPU cores", "1", pattern=r"\d*\.?\d+", rule="a number"), "Its CPU limit."),
+        Setting("memory", size("256M", minimum=6 * 1024 * 1024, shortest="6M"), "Its memory limit."),
+        Setting(
+            "grace",
+            duration("10s"),
+            "How long the old proxy finishes what it has, when a new one has taken over.",
+            "10s",
+        ),
+    )
+)
+
+
+def proxy_policy(found: Mapping[str, Any] | None) -> ProxyPolicy | None:
+    """The value of checked settings; ``None`` without any."""
+    if not found or "port" not in found:
+        return None
+    values = {name: value for name, value in found.items() if name}
+    rate, tls = values.pop("rate", None), values.pop("tls", None)
+    return ProxyPolicy(
+        **values,
+        rate=RateLimit(**{name: value for name, value in rate.items() if name})
+        if rate and "average" in rate
+        else None,
+        tls=None if tls is None else Tls(**{name: value for name, value in tls.items() if name}),
+    )
+
+
+def proxy_settings(found: Mapping[str, Any] | None) -> ProxySettings:
+    """The value of checked settings of a host."""
+    values = {name: value for name, value in (found or {}).items() if name}
+    acme = values.pop("acme", None)
+    cpus = values.pop("cpus", None)
+    return ProxySettings(
+        **values,
+        cpus=None if cpus is None else float(cpus),
+        acme=Acme(**{name: value for name, value in acme.items() if name})
+        if acme and "email" in acme
+        else None,
+    )

@@ -12,6 +12,7 @@ from longshore.inventory.apps import build_registry
 from longshore.inventory.building import build_settings
 from longshore.inventory.connection import ssh_settings
 from longshore.inventory.envfiles import read_env_files
+from longshore.inventory.envnames import misplaced
 from longshore.inventory.kinds import Reading
 from longshore.inventory.levels import Levels, read_levels
 from longshore.inventory.model import Environment, Group, Host
@@ -79,6 +80,9 @@ def load(
         levels.settle(name)
     hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
     env = read_env_files(root, environment, apps, report, keyring)
+    misplaced_files, unread = misplaced(root, environment, apps)
+    for problem in misplaced_files:
+        report(problem)
     _check_app_names(levels, apps, report)
     builder = TargetBuilder(
         environment=environment,
@@ -109,7 +113,7 @@ def load(
         connect_timeout=settings.get("connect_timeout", 10.0),
         state_dir=settings.get("state_dir", "/var/lib/longshore"),
         files=(*sources.files, *(str(path.relative_to(root)) for path in env.files)),
-        warnings=(*sources.warnings, *env.warnings, *levels.warnings),
+        warnings=(*sources.warnings, *env.warnings, *unread, *levels.warnings),
         locked=env.locked,
     )
 

@@ -1,0 +1,17 @@
+"""A variable with its place, wherever it was said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from longshore.errors import Where
+
+
+@dataclass(frozen=True)
+class Said:
+    """A variable as somebody says it. ``environment`` is empty for a single file."""
+
+    key: str
+    value: str = field(repr=False)
+    where: Where
+    environment: str = ""

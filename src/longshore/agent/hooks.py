@@ -102,8 +102,9 @@ class _Lines:
         *whole, self.rest = (self.rest + data).split(b"\n")
         for line in whole:
             self._line(line)
-        if len(self.rest) > _LONGEST_LINE:
-            self.end()
+        while len(self.rest) > _LONGEST_LINE:
+            self._line(self.rest[:_LONGEST_LINE])
+            self.rest = self.rest[_LONGEST_LINE:]
 
     def end(self) -> None:
         if self.rest:

@@ -85,7 +85,7 @@ def _printing(tell: Tell | None) -> Iterator[None]:
         yield
         return
     with _STREAMS.lock:
-        if _STREAMS.users == 0 and sys.stdout is not _STREAMS:
+        if sys.stdout is not _STREAMS:
             _STREAMS.real, sys.stdout = sys.stdout, _STREAMS
         _STREAMS.users += 1
     _STREAMS.local.tell, _STREAMS.local.rest = tell, ""

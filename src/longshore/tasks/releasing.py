@@ -11,10 +11,10 @@ from typing import Any, Literal
 from longshore.agent import wire
 from longshore.console import seconds_text
 from longshore.errors import DeployError, LongshoreError, Problems
-from longshore.images import resolve
+from longshore.images.resolve import Resolved
 from longshore.inventory import patterns
 from longshore.inventory.model import Migrate, RolloutPolicy, Target
-from longshore.plan import HostPlan, Plan, make_plan
+from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question
 from longshore.remote.session import Session
 from longshore.render import Renderer
 from longshore.render.bundle import Bundle
@@ -25,6 +25,7 @@ from longshore.rollout.moves import Story
 from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
 from longshore.tasks.notifying import tell_webhooks
+from longshore.tasks.pinning import Ready, built_here, make_ready, pin
 from longshore.tasks.words import says_yes
 
 
@@ -52,7 +53,8 @@ def deploy_app(
             return _tell(fleet, Report(app, _nothing_to_do(now), 0.0))
         for text, names in grouped(now).items():
             fleet.output.say(f"{', '.join(names)}: {text}")
-        story = _story(fleet, app, now, wait=max(0.0, until - time.monotonic()))
+        ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
+        story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
         if on_lost_controller:
             story = replace(story, policy=replace(story.policy, on_lost_controller=on_lost_controller))
         report = _rollout(fleet, story, yes=yes)
@@ -63,7 +65,7 @@ def deploy_app(
         return _tell(fleet, replace(report, hosts=hosts))
 
 
-def _story(fleet: Fleet, app: str, plan: Plan, *, wait: float) -> Story:
+def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> Story:
     target = fleet.target(app, plan.todo[0].host)
     # A repair brings nothing new, so there is nothing to migrate.
     migrate = target.app.migrate if any(host.action != "repair" for host in plan.todo) else None
@@ -77,7 +79,8 @@ def _story(fleet: Fleet, app: str, plan: Plan, *, wait: float) -> Story:
         hosts=fleet.environment.hosts_of(app),
         policy=target.app.rollout,
         canary=canary_hosts(fleet, app, target.app.rollout.canary),
-        auth=_auth(fleet),
+        auth=ready.auth,
+        pulls=ready.pulls,
         parallel=fleet.environment.parallel,
         wait=wait,
     )
@@ -161,11 +164,14 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
     once, whatever the number of hosts."""
     targets = {host: fleet.target(app, host) for host in fleet.chosen[app]}
     renderer = Renderer()
-    references = {ref for target in targets.values() for ref in renderer.images(target)}
-    pin = next(iter(targets.values())).app.pin
-    asked = [] if pin == "never" else sorted(references)
-    resolved = resolve(asked, fleet.environment.registries)
-    if resolved.unpinned and pin == "always":
+    rule = next(iter(targets.values())).app.pin
+    known = built_here(fleet, app) if fleet.environment.registry == "none" else fleet.built
+    resolved = (
+        Resolved({}, {})
+        if rule == "never"
+        else pin(fleet.environment, targets.values(), renderer, known=known)
+    )
+    if resolved.unpinned and rule == "always":
         raise Problems(
             DeployError(f"{ref} could not be pinned: {why}", hint="Or say `pin: when-possible`.")
             for ref, why in resolved.unpinned.items()
@@ -184,19 +190,24 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
     return bundles
 
 
-def plan_app(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> Plan:
-    """Ask every host what it has, and compare."""
-    return make_plan(app, bundles, look(fleet, app, bundles))
+def plan_app(fleet: Fleet, app: str, bundles: Mapping[str, Bundle], *, deep: bool = False) -> Plan:
+    """Ask every host what it has, and compare. ``deep``: reads every file there, and shows what is in it."""
+    salt = new_salt()
+    return make_plan(app, bundles, look(fleet, app, bundles, salt=salt, deep=deep), salt=salt)
 
 
-def look(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> dict[str, Any]:
+def look(
+    fleet: Fleet, app: str, bundles: Mapping[str, Bundle], *, salt: str = "", deep: bool = False
+) -> dict[str, Any]:
     """What the chosen hosts report of an app. A host that can't be reached stops the run before anything
     is touched: half a fleet on a new release is what nobody wants."""
 
     def inspect(host: str) -> Any:
         bundle = bundles.get(host)
         project = bundle.project if bundle else fleet.target(app, host).app.project
-        args = {"app": app, "project": project, "release": bundle.id if bundle else None}
+        args: dict[str, Any] = {"app": app, "project": project, "deep": deep}
+        if bundle:
+            args |= {"release": bundle.id, "explain": question(bundle, salt, content=deep)}
         return fleet.session(host).call(wire.INSPECT, args, timeout=120)
 
     values, errors = fleet.each(fleet.chosen[app], inspect)
@@ -249,31 +260,6 @@ def _move(plan: HostPlan, target: Target) -> Move:
         roles=target.roles,
         url=target.app.url,
     )
-
-
-def _auth(fleet: Fleet) -> dict[str, dict[str, str]]:
-    return {
-        name: {"username": registry.username, "password": registry.password, "serveraddress": name}
-        for name, registry in fleet.environment.registries.items()
-        if registry.username and registry.password
-    }
-
-
-def grouped(plan: Plan) -> dict[str, list[str]]:
-    """What would happen, in a line, to the hosts where just that would happen."""
-    groups: dict[str, list[str]] = {}
-    for host in plan.todo:
-        groups.setdefault(_summary(host), []).append(host.host)
-    return groups
-
-
-def _summary(plan: HostPlan) -> str:
-    if plan.action == "repair":
-        return f"repair {plan.bundle.id} ({'; '.join(change.why for change in plan.changes)})"
-    services = sorted({change.service for change in plan.changes if change.service})
-    rest = [change.why for change in plan.changes if not change.service]
-    reasons = [*services, *rest[:4], *(["…"] if len(rest) > 4 else [])]
-    return f"{plan.current or 'nothing'} → {plan.bundle.id} ({', '.join(reasons)})"
 
 
 def _tell(fleet: Fleet, report: Report, *, rollback: bool = False) -> bool:

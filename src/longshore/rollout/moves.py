@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.errors import LongshoreError
+from longshore.images.pulling import Pulls
 from longshore.inventory.model import Migrate, RolloutPolicy, SmokeCheck
 from longshore.render.bundle import Bundle
 from longshore.roles import Role
@@ -111,6 +112,8 @@ class Story:
     canary: frozenset[str] = frozenset()
     """The hosts that ``policy.canary`` stands for."""
     auth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pulls: Pulls = field(default_factory=Pulls)
+    """In which turns the hosts pull."""
     hooks: HookFiles = field(default_factory=HookFiles)
     """The project's executables; those in Python are the moves' roles'."""
     hook_timeout: float = 60.0

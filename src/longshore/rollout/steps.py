@@ -54,13 +54,14 @@ class Steps:
         if move.bundle is None:
             return
         run_hooks("before_stage", move, self.story, session, self.output)
-        self.output.step(host, "staging", move.release)
-        session.call(
-            wire.STAGE,
-            {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
-            payload=b"" if move.staged else pack(move.bundle),
-            on_event=self._teller(host),
-        )
+        with self.story.pulls.turn(host):
+            self.output.step(host, "staging", move.release)
+            session.call(
+                wire.STAGE,
+                {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
+                payload=b"" if move.staged else pack(move.bundle),
+                on_event=self._teller(host),
+            )
 
     def migrate(self, host: str, migrate: Migrate) -> None:
         """Run the migration in a container of the new release."""

@@ -58,6 +58,13 @@ def build_images(
         return building.run(way)
 
 
+def built_first(fleet: Fleet, *, dirty: bool = False) -> Fleet:
+    """Build and push what the chosen apps need, and return the fleet that deploys just that."""
+    built = build_images(fleet, "push", dirty=dirty)
+    tell(fleet, built)
+    return replace(fleet, built=digests_of(built))
+
+
 def specs_of(
     fleet: Fleet, git: Git, *, apps: Iterable[str] | None = None, service: str = ""
 ) -> tuple[BuildSpec, ...]:

@@ -10,6 +10,8 @@ from longshore.tasks.command import done, task
 @task(
     iterable=["set"],
     help={
+        "build": "build and push the images first, and deploy just those",
+        "dirty": "with --build, also in production: build what is not committed",
         "why": "a sentence for the history",
         "wait": "how long to wait for another run's lock (30s, 5m)",
         "yes": "don't ask between batches (rollout.confirm)",
@@ -22,6 +24,8 @@ def deploy(
     app: str = "",
     limit: str = "",
     set: list[str] | None = None,
+    build: bool = False,
+    dirty: bool = False,
     json: bool = False,
     why: str = "",
     wait: str = "0s",
@@ -41,6 +45,10 @@ def deploy(
         from longshore.tasks.notifying import failures_told
         from longshore.tasks.releasing import deploy_app  # now: the hosts are being connected to
 
+        if build:
+            from longshore.tasks.building import built_first
+
+            fleet = built_first(fleet, dirty=dirty)
         for name in fleet.chosen:
             with failures_told(fleet, name):
                 good = deploy_app(fleet, name, wait=patience, yes=yes, on_lost_controller=lost)

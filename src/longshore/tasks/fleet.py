@@ -38,6 +38,8 @@ class Fleet:
     facts: Facts = field(default_factory=lambda: make_facts(Path()))
     limit: str = ""
     """The pattern of hosts that was given; empty for all."""
+    built: Mapping[str, str] = field(default_factory=dict)
+    """What this run has built: image as written to its reference by digest."""
 
     @property
     def hosts(self) -> tuple[str, ...]:

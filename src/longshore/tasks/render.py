@@ -63,8 +63,8 @@ def _bundles(
 ) -> dict[tuple[str, str], Bundle]:
     from dataclasses import replace
 
-    from longshore.images import resolve
     from longshore.render import Renderer
+    from longshore.tasks.pinning import pin as pin_images
 
     renderer = Renderer()
     keys = [(name, host) for name, hosts in chosen.items() for host in hosts]
@@ -76,8 +76,9 @@ def _bundles(
     }
     digests: Mapping[str, str] = {}
     if pin:
-        wanted = {ref for one in targets.values() if one.app.pin != "never" for ref in renderer.images(one)}
-        resolved = resolve(sorted(wanted), environment.registries)
+        resolved = pin_images(
+            environment, [one for one in targets.values() if one.app.pin != "never"], renderer
+        )
         digests = resolved.digests
         for ref, why in resolved.unpinned.items():
             output.say(f"note: {ref} is not pinned here ({why})")

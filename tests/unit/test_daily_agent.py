@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.agent.cleanup import cleanup, repository
-from longshore.agent.control import in_order
+from longshore.agent.order import in_order
 from longshore.agent.daily import Daily, ailment, usage
 from longshore.agent.store import AppStore
 

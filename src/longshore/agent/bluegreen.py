@@ -9,10 +9,10 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from longshore.agent.compose import Compose
-from longshore.agent.control import in_order
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.health import Emit, Watch, containers
-from longshore.agent.proxy import Proxy, drained
+from longshore.agent.order import in_order
+from longshore.agent.proxy import Proxy, drained, routes_file
 from longshore.agent.store import AppStore, read_json
 
 ROUTES = "proxy.json"
@@ -38,6 +38,14 @@ def routes_of(store: AppStore, release: str) -> Optional[Dict[str, Any]]:
 def needed(manifest: Dict[str, Any]) -> bool:
     """Whether a release has a service that the proxy serves, or that can run twice."""
     return any(facts.get("twin") or facts.get("routed") for facts in manifest["services"].values())
+
+
+def forget_routes(store: AppStore) -> None:
+    """Take the app's routes out of the host's proxy, where it has any."""
+    try:
+        os.unlink(routes_file(store))
+    except FileNotFoundError:
+        pass
 
 
 class BlueGreen:
@@ -158,7 +166,7 @@ class BlueGreen:
         """Have the proxy send requests to these containers (ids by service); without an entry, to all of the
         service's that run."""
         if not self.routes:
-            self.proxy.forget(self.store.app)
+            forget_routes(self.store)
             return
         wanted: Dict[str, List[str]] = {}
         for name in self.routes["services"]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import threading
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List
 
 from longshore.agent import wire
 from longshore.agent.compose import Compose, clean_environment
@@ -11,6 +11,7 @@ from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch
 from longshore.agent.history import History
+from longshore.agent.order import in_order
 
 _PATIENCE = 3600.0
 """Seconds for the engine to stop a container: its grace period is the compose file's to say."""
@@ -160,21 +161,3 @@ def _ordered(daily: Daily, args: Dict[str, Any]) -> List[Dict[str, Any]]:
     ranks = {name: rank for rank, name in enumerate(in_order(daily.manifest()["services"]))}
     found = daily.of(args.get("service"))
     return sorted(found, key=lambda one: (ranks.get(one["service"], len(ranks)), one["name"]))
-
-
-def in_order(services: Dict[str, Dict[str, Any]]) -> Tuple[str, ...]:
-    """The names of services, each after what it depends on; a ring is cut where it was entered."""
-    done: List[str] = []
-    seen: Set[str] = set()
-
-    def visit(name: str) -> None:
-        if name in seen or name not in services:
-            return
-        seen.add(name)
-        for needed in sorted(services[name].get("depends_on") or []):
-            visit(needed)
-        done.append(name)
-
-    for name in sorted(services):
-        visit(name)
-    return tuple(done)

@@ -65,8 +65,11 @@ class Watch:
         manifest: Dict[str, Any],
         emit: Emit,
         given_up: Optional[Callable[[], bool]] = None,
+        only: Optional[Set[str]] = None,
     ) -> None:
         self.engine = engine
+        self.only = only
+        """The containers (ids) that count; ``None`` for all of the project's."""
         self.project = manifest["project"]
         self.services: Dict[str, Dict[str, Any]] = manifest["services"]
         settings = manifest["settings"]
@@ -89,7 +92,11 @@ class Watch:
         until = time.monotonic() + self.timeout
         pause = _POLL_FIRST
         while True:
-            found = containers(self.engine, self.project)
+            found = [
+                one
+                for one in containers(self.engine, self.project)
+                if self.only is None or one["id"] in self.only
+            ]
             waiting = [
                 name for name, facts in sorted(self.services.items()) if not self._good(name, facts, found)
             ]
@@ -107,12 +114,14 @@ class Watch:
         if len(mine) < facts["replicas"]:
             self._tell(name, "no container yet")
             return False
-        states = [self._container_good(one, facts) for one in mine]  # each is looked at, and told of
+        words = [f"{one['state']}, {one['health']}" if one["health"] else one["state"] for one in mine]
+        counted = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
+        self._tell(name, words[0] if len(words) == 1 else "; ".join(counted))
+        states = [self._container_good(one, facts) for one in mine]
         return all(states)
 
     def _container_good(self, one: Dict[str, Any], facts: Dict[str, Any]) -> bool:
         state, health = one["state"], one["health"]
-        self._tell(one["service"], f"{state}, {health}" if health else state)
         if facts["one_shot"]:
             if state == "exited" and self._inspect(one)["State"]["ExitCode"] != 0:
                 raise self._failed(one, "failed")

@@ -12,15 +12,14 @@ import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from longshore.agent import wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
-from longshore.agent.store import write
+from longshore.agent.store import AppStore, write
+from longshore.agent.unixhttp import Connection, HttpError
 
 FOLDER = "_proxy"
 NETWORK = "longshore"
@@ -33,6 +32,11 @@ _PATIENCE = 20.0
 _POLL = 0.02
 
 
+def routes_file(store: AppStore) -> str:
+    """Where the proxy reads an app's routes."""
+    return os.path.join(os.path.dirname(store.root), FOLDER, "dynamic", f"{store.app}.yml")
+
+
 class Proxy:
     """The host's proxy, and its routes to one application."""
 
@@ -41,6 +45,7 @@ class Proxy:
         self.root = os.path.join(state_dir, FOLDER)
         self.dynamic = os.path.join(self.root, "dynamic")
         self.emit = emit
+        self._apis: Dict[int, Connection] = {}
 
     # The proxy itself
 
@@ -205,13 +210,6 @@ class Proxy:
                 write(path, before)
             raise
 
-    def forget(self, app: str) -> None:
-        """Take the app's routes away."""
-        try:
-            os.unlink(os.path.join(self.dynamic, f"{app}.yml"))
-        except FileNotFoundError:
-            pass
-
     def routed(self, app: str) -> Dict[str, List[str]]:
         """The servers that the app's file names, by the name of Traefik's service."""
         data = _read(os.path.join(self.dynamic, f"{app}.yml"))
@@ -263,13 +261,16 @@ class Proxy:
         return ""
 
     def _ask(self, one: Dict[str, Any], path: str) -> Optional[Dict[str, Any]]:
-        url = f"http://127.0.0.1:{one['Labels'][API]}{path}"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        port = int(one["Labels"][API])
+        if port not in self._apis:
+            self._apis[port] = Connection(("127.0.0.1", port), timeout=3.0)
+        connection = self._apis[port]
         try:
-            with opener.open(url, timeout=3) as answer:
-                found: Dict[str, Any] = json.load(answer)
-                return found
-        except (OSError, ValueError):
+            answer = connection.ask("GET", path, {})
+            data = answer.read()
+            return json.loads(data) if answer.status == 200 else None
+        except (OSError, HttpError, ValueError):
+            connection.close()
             return None
 
     # Addresses

@@ -4,7 +4,7 @@ import json
 import os
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from longshore.agent import compose, edited, preflight, wire
+from longshore.agent import bluegreen, compose, edited, preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -61,6 +61,9 @@ def _images(
         preflight.check_architecture(image, ref, service, wanted, bool(platform))
         if "@" not in ref:
             pins[service] = _pin(ref, image)
+    proxy = (bluegreen.routes_of(store, manifest["id"]) or {}).get("host", {}).get("image")
+    if proxy:
+        pulled[proxy, None] = _bring(engine, proxy, None, auth.get(registry_of(proxy)), emit)
     if pins:
         path = os.path.join(store.release_dir(manifest["id"]), "pins.json")
         if not os.path.exists(path):  # a release is pinned once: going back to it is exact

@@ -9,7 +9,8 @@ import errno
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from longshore.agent import condition, drift, edited, wire
+from longshore.agent import bluegreen, condition, drift, edited, wire
+from longshore.agent.bluegreen import BlueGreen
 from longshore.agent.compose import Compose
 from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
@@ -85,10 +86,10 @@ class Switch:
     def switch(self, release: str) -> Dict[str, Any]:
         """Make ``release`` run: Compose replaces what differs, and services it has no more go."""
         self.begin(release)
-        self._up(release)
+        self._up(release, forward=True)
         return {"from": self.store.current()}
 
-    def _up(self, release: str) -> None:
+    def _up(self, release: str, *, forward: bool = False) -> None:
         manifest = self.store.manifest(release)
         try:
             # First, what Compose would take for unchanged though somebody changed it by hand.
@@ -99,9 +100,13 @@ class Switch:
                 edited.restored(self.store),
             )
             names = tuple(name for name in astray if name in manifest["services"])
-            if names:
-                self.compose(release).up(self._line, names, anew=True)
-            self.compose(release).up(self._line)
+            if bluegreen.needed(manifest):
+                BlueGreen(self.engine, self.store, release, self.emit).bring(set(names), forward=forward)
+            else:
+                if names:
+                    self.compose(release).up(self._line, names, anew=True)
+                self.compose(release).up(self._line)
+                bluegreen.forget_routes(self.store)
             edited.note_restored(self.store, [])
         except Refusal as refusal:
             raise condition.with_autopsy(self.engine, manifest, refusal) from None
@@ -192,6 +197,7 @@ class Switch:
             try:
                 self.engine.wait(_ENGINE_PATIENCE)
                 if back is None:
+                    bluegreen.forget_routes(self.store)
                     self.compose(failed).down(self._line)
                 else:
                     self._up(back)

@@ -1,10 +1,10 @@
-"""HTTP/1.1 over a Unix socket, as far as the engine speaks it (RFC 9112).
+"""HTTP/1.1 over a Unix socket or on this host, as far as the engine and the proxy speak it (RFC 9112).
 
 The standard library's client would be half of the agent's start: it brings the modules for mail and TLS.
 """
 
 import socket
-from typing import Dict, Iterator, Optional
+from typing import Dict, Iterator, Optional, Tuple, Union
 
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 16
@@ -85,12 +85,13 @@ class Answer:
 class Connection:
     """One kept-alive connection, made when it is first needed and again after ``close``.
 
+    ``place``: a socket's path, or an address and port.
     ``timeout``: seconds without a byte. Raises ``OSError`` and ``HttpError``; an engine that has hung up
     before it answered is a ``ConnectionResetError``.
     """
 
-    def __init__(self, path: str, timeout: float) -> None:
-        self._path = path
+    def __init__(self, place: Union[str, Tuple[str, int]], timeout: float) -> None:
+        self._place = place
         self._timeout = timeout
         self._socket: Optional[socket.socket] = None
 
@@ -113,10 +114,10 @@ class Connection:
             self._socket = None
 
     def _connect(self) -> None:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made = socket.socket(socket.AF_UNIX if isinstance(self._place, str) else socket.AF_INET)
         try:
             made.settimeout(self._timeout)
-            made.connect(self._path)
+            made.connect(self._place)
         except OSError:
             made.close()
             raise

@@ -60,7 +60,7 @@ def _own(
         return ServiceStep(name, "start", ("it is new",))
     because = tuple(change.what for change in changes if not change.loose)
     if because:
-        return ServiceStep(name, "recreate", because, gap=_runs(name, seen))
+        return ServiceStep(name, "recreate", because, gap=_runs(name, seen) and not _has_twin(name, new))
     if mend is not None and _BY_DRIFT[mend] != "nothing":
         return ServiceStep(name, _BY_DRIFT[mend], ("a change by hand",), gap=mend == "recreate")
     facts = new.manifest["services"][name]
@@ -77,6 +77,11 @@ def _runs(name: str, seen: Mapping[str, Any]) -> bool:
     return any(one["service"] == name and one["state"] == "running" for one in seen["containers"])
 
 
+def _has_twin(name: str, new: Release) -> bool:
+    """Old and new can run side by side (blue and green)."""
+    return bool(new.manifest["services"][name].get("twin"))
+
+
 def _spread(found: dict[str, ServiceStep], sources: set[str], new: Release, *, shared: bool) -> None:
     """Make anew what depends on what is made anew."""
     reached = set(sources)
@@ -91,6 +96,5 @@ def _spread(found: dict[str, ServiceStep], sources: set[str], new: Release, *, s
         for name, reasons in more.items():
             reached.add(name)
             if found[name].deed in ("nothing", "restart", "scale", "run again"):
-                found[name] = ServiceStep(
-                    name, "recreate", tuple(f"{other}, which it depends on" for other in reasons), gap=True
-                )
+                because = tuple(f"{other}, which it depends on" for other in reasons)
+                found[name] = ServiceStep(name, "recreate", because, gap=not _has_twin(name, new))

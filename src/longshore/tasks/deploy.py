@@ -12,6 +12,7 @@ from longshore.tasks.command import done, task
     help={
         "build": "build and push the images first, and deploy just those",
         "dirty": "with --build, also in production: build what is not committed",
+        "plan": "do just what was saved in this file by `plan --save`, or nothing",
         "why": "a sentence for the history",
         "wait": "how long to wait for another run's lock (30s, 5m)",
         "yes": "don't ask between batches (rollout.confirm)",
@@ -27,6 +28,7 @@ def deploy(
     build: bool = False,
     dirty: bool = False,
     json: bool = False,
+    plan: str = "",
     why: str = "",
     wait: str = "0s",
     yes: bool = False,
@@ -39,19 +41,28 @@ def deploy(
     patience = duration(wait, "--wait")
     lost = back_or_keep(on_lost_controller)
     overrides = set or ()
+    saved = None
+    if plan:
+        from longshore.plan.saved import check_choice, load
+
+        saved = load(plan)
+        check_choice(saved, environment=env, app=app, limit=limit, build=build)
+        env, app, limit = saved.environment, saved.app, saved.limit
     with open_fleet(
-        env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True
+        env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True, values=True
     ) as fleet:
         from longshore.tasks.notifying import failures_told
-        from longshore.tasks.releasing import deploy_app  # now: the hosts are being connected to
+        from longshore.tasks.releasing import deploy_app, plans_as_saved  # now: hosts are being connected to
 
         if build:
             from longshore.tasks.building import built_first
 
             fleet = built_first(fleet, dirty=dirty)
+        plans = plans_as_saved(fleet, saved) if saved else {}
         for name in fleet.chosen:
             with failures_told(fleet, name):
-                good = deploy_app(fleet, name, wait=patience, yes=yes, on_lost_controller=lost)
+                one = plans.get(name)
+                good = deploy_app(fleet, name, wait=patience, plan=one, yes=yes, on_lost_controller=lost)
             if not good:
                 done(1)
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from longshore.agent import wire
 from longshore.console import seconds_text
@@ -27,6 +27,9 @@ from longshore.tasks.fleet import Fleet
 from longshore.tasks.notifying import tell_webhooks
 from longshore.tasks.pinning import Ready, built_here, make_ready, pin
 from longshore.tasks.words import says_yes
+
+if TYPE_CHECKING:
+    from longshore.plan.saved import SavedPlan
 
 
 def deploy_app(
@@ -194,6 +197,17 @@ def plan_app(fleet: Fleet, app: str, bundles: Mapping[str, Bundle], *, deep: boo
     """Ask every host what it has, and compare. ``deep``: reads every file there, and shows what is in it."""
     salt = new_salt()
     return make_plan(app, bundles, look(fleet, app, bundles, salt=salt, deep=deep), salt=salt)
+
+
+def plans_as_saved(fleet: Fleet, saved: SavedPlan) -> dict[str, Plan]:
+    """The plans of all chosen apps, which are those that were saved. Raises ``Problems`` when they aren't;
+    then nothing was changed anywhere."""
+    from longshore.plan.saved import check
+
+    plans = {app: plan_app(fleet, app, render_app(fleet, app), deep=True) for app in fleet.chosen}
+    for plan in plans.values():
+        check(saved, plan)
+    return plans
 
 
 def look(

@@ -9,6 +9,7 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from longshore.agent.compose import Compose
+from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.health import Emit, Watch, containers
 from longshore.agent.order import in_order
@@ -46,6 +47,34 @@ def forget_routes(store: AppStore) -> None:
         os.unlink(routes_file(store))
     except FileNotFoundError:
         pass
+
+
+def settle_routes(engine: Engine, store: AppStore, release: str, emit: Emit) -> None:
+    """Have the proxy know the containers that run now: after they were started or made anew by hand."""
+    if routes_of(store, release) is not None:
+        BlueGreen(engine, store, release, emit).route()
+
+
+def findings(
+    engine: Engine, store: AppStore, manifest: Dict[str, Any], found: List[Dict[str, Any]]
+) -> List[Finding]:
+    """How the proxy and its routes differ from what was committed."""
+    routes = routes_of(store, manifest["id"])
+    if routes is None:
+        return []
+    proxy = Proxy(engine, os.path.dirname(store.root), lambda *_, **__: None)
+    if proxy.current() is None:
+        return [Finding("", "the host's proxy doesn't run", "start")]
+    routed, addresses = proxy.routed(store.app), proxy.addresses()
+    result = []
+    for name, entry in sorted(routes["services"].items()):
+        running = [one["id"] for one in found if one["service"] == name and one["state"] == "running"]
+        wanted = {f"http://{addresses.get(ident)}:{entry['port']}" for ident in running}
+        if set(routed.get(entry["name"], ())) != wanted:
+            result.append(
+                Finding(name, f"{name}: the proxy's routes are not to the containers that run", "write")
+            )
+    return result
 
 
 class BlueGreen:

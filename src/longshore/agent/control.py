@@ -4,7 +4,7 @@ import subprocess
 import threading
 from typing import Any, Dict, List
 
-from longshore.agent import wire
+from longshore.agent import bluegreen, wire
 from longshore.agent.compose import Compose, clean_environment
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine, EngineError
@@ -36,6 +36,7 @@ def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
             patient.request("POST", f"/containers/{one['id']}/restart")
             done.append(one["name"])
     _watch(daily, services)
+    bluegreen.settle_routes(daily.engine, daily.store, daily.current(), daily.emit)
     return {"containers": done}
 
 
@@ -71,6 +72,7 @@ def start(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
             lambda line: daily.emit("compose", line=line), names
         )
     _watch(daily, services)
+    bluegreen.settle_routes(daily.engine, daily.store, release, daily.emit)
     now = daily.of(args.get("service"))
     return {"containers": [one["name"] for one in now if one["id"] not in before]}
 
@@ -93,6 +95,7 @@ def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
         if name not in have:
             known = ", ".join(have) or "none"
             raise Refusal(wire.BAD_REQUEST, f"{daily.store.app} has no volume {name!r}", f"It has: {known}.")
+    bluegreen.forget_routes(daily.store)
     Compose(manifest, daily.store.bundle_dir(release)).down(lambda line: daily.emit("compose", line=line))
     daily.store.set_current(None)
     _note_down(daily, release, args)

@@ -64,7 +64,12 @@ def look(
     committed = store.committed(current)
     findings = drift(engine, store.app, committed, found)
     since = _since(store, current, deep)
-    return findings + edited.findings(engine, store, store.manifest(current), found, since)
+    manifest = store.manifest(current)
+    if any(facts.get("routed") for facts in manifest["services"].values()):
+        from longshore.agent import bluegreen  # late: few apps are behind the proxy
+
+        findings += bluegreen.findings(engine, store, manifest, found)
+    return findings + edited.findings(engine, store, manifest, found, since)
 
 
 def _is_whole(store: AppStore, release: str, deep: bool) -> bool:

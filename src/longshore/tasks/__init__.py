@@ -24,6 +24,7 @@ _MODULES = (
     "trust",
     "bootstrap",
     "images",
+    "plan",
     "deploy",
     "status",
     "audit",

@@ -145,7 +145,7 @@ def test_bytes_that_are_no_text_and_a_last_line_without_an_end_are_shown() -> No
 
 def test_a_secret_that_two_pieces_share_is_masked() -> None:
     out = io.BytesIO()
-    output = Passthrough(Masks(["hunter22"]), out, io.BytesIO())
+    output = Passthrough(Masks(["hunter22"]).text, out, io.BytesIO())
     output.write(b"password hun")
     output.write(b"ter22\nno end: hunter22")
     output.close()
@@ -154,7 +154,7 @@ def test_a_secret_that_two_pieces_share_is_masked() -> None:
 
 def test_output_goes_on_byte_by_byte_and_errors_to_their_own_stream() -> None:
     out, err = io.BytesIO(), io.BytesIO()
-    output = Passthrough(Masks(["hunter22"]), out, err)
+    output = Passthrough(Masks(["hunter22"]).text, out, err)
     output.write(bytes(range(256)))
     output.write(b"oops\n", True)
     output.close()

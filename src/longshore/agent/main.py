@@ -13,11 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
+from longshore.agent.guardian import Notes, guarded
 from longshore.agent.inspect import inspect
 from longshore.agent.lock import Hold, Lock
 from longshore.agent.store import AppStore
 
 if TYPE_CHECKING:
+    from longshore.agent.hidden import Hidden
     from longshore.agent.switch import Switch
     from longshore.agent.work import Work
 
@@ -34,6 +36,8 @@ _NEEDS_LOCK = {
 
 _TICK = 1.0
 _PROGRESS = ("compose", "pull")
+_WRITTEN = ("line", "lines", "message", "output")
+"""The facts of an event that programs wrote, and not the agent."""
 _PROGRESS_PAUSE = 0.2
 
 
@@ -41,8 +45,16 @@ class Agent:
     """One session. Requests are read by a thread of their own, so that the end of the connection is
     noticed while a step is under way."""
 
-    def __init__(self, state_dir: str, version: str, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+    def __init__(
+        self,
+        state_dir: str,
+        version: str,
+        stdin: IO[bytes],
+        stdout: IO[bytes],
+        notes: Optional[Notes] = None,
+    ) -> None:
         self.state_dir = state_dir
+        self.notes = notes or Notes()
         self.version = version
         self.stdin = stdin
         self.stdout = stdout
@@ -60,6 +72,9 @@ class Agent:
         self.lease = 0.0
         self.heard = time.monotonic()
         self.work: Optional[Work] = None
+        self._hidden: Optional[Hidden] = None
+        self.app = ""
+        """The app of the request that is being answered."""
         self.gone = threading.Event()
         """Set when the controller has hung up."""
         self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
@@ -132,10 +147,11 @@ class Agent:
             if now - self.told.get(kind, -_PROGRESS_PAUSE) < _PROGRESS_PAUSE:
                 return
             self.told[kind] = now
-        self.say({"id": self.answering, "type": "event", "kind": kind, **facts})
+        self.say({"id": self.answering, "type": "event", "kind": kind, **self._masked(facts)})
 
     def answer(self, request: Dict[str, Any], payload: bytes) -> None:
         self.answering = int(request.get("id", 0))
+        self.app = ""
         try:
             value = self.handle(str(request.get("op")), dict(request.get("args") or {}), payload)
         except Refusal as refusal:
@@ -155,12 +171,25 @@ class Agent:
             self.say({"id": self.answering, "type": "result", "value": value})
 
     def _say_error(self, refusal: Refusal) -> None:
-        self.say(
-            {
-                "id": self.answering, "type": "error", "code": refusal.code, "message": refusal.message,
-                "hint": refusal.hint, "detail": refusal.detail,
-            }
-        )  # fmt: skip
+        told = {"message": refusal.message, "hint": refusal.hint, "detail": refusal.detail}
+        if self.app:
+            told = self.hidden.masks(self.app).value(told)
+        self.say({"id": self.answering, "type": "error", "code": refusal.code, **told})
+
+    @property
+    def hidden(self) -> "Hidden":
+        """What of the apps' secrets must not be said."""
+        from longshore.agent.hidden import Hidden
+
+        self._hidden = self._hidden or Hidden(self.state_dir)
+        return self._hidden
+
+    def _masked(self, facts: Dict[str, Any]) -> Dict[str, Any]:
+        """An event's facts, with secrets masked in what programs wrote; the rest is the agent's own words."""
+        if not self.app or not any(name in facts for name in _WRITTEN):
+            return facts
+        masks = self.hidden.masks(self.app)
+        return {name: masks.value(fact) if name in _WRITTEN else fact for name, fact in facts.items()}
 
     # The ops
 
@@ -173,6 +202,7 @@ class Agent:
         if "app" not in args:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
         store = AppStore(self.state_dir, args["app"])
+        self.app = store.app
         if op == wire.INSPECT:
             return inspect(
                 self.engine, store, args["project"], args.get("release"),
@@ -246,7 +276,14 @@ class Agent:
         }
         if op not in known:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
-        return known[op](Daily(self.engine, store, self.emit, self.gone), args)
+        value = known[op](Daily(self.engine, store, self.emit, self.gone), args)
+        if op == wire.HEALTH:
+            masks = self.hidden.masks(store.app)
+            return [{**row, "output": masks.text(row["output"])} for row in value]
+        if op == wire.PS and args.get("secrets"):
+            # For who reads the containers' own output past us: `logs`, `exec`.
+            value["secrets"] = sorted(self.hidden.masks(store.app).secrets)
+        return value
 
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
@@ -302,9 +339,8 @@ class Agent:
         self.begun.pop(store.app, None)
         try:
             hold.check(store.app)
-            switch = self._switch(store)
-            why = "a run before this one ended in the middle"
-            recovered = switch.revert({"by": args.get("by", ""), "why": why}, unwell_is_back=True)
+            self.notes.took(store.app, self.run)
+            recovered = recover(self._switch(store), str(args.get("by", "")))
             current = store.current()
             if "expect" in args and args["expect"] != current:
                 raise Refusal(
@@ -350,6 +386,31 @@ class Agent:
             return False
 
 
+def recover(switch: "Switch", by: str) -> Dict[str, Any]:
+    """Finish or undo what a run before this one left; for whoever has the lock."""
+    switch.finish()
+    why = "a run before this one ended in the middle"
+    return switch.revert({"by": by, "why": why}, unwell_is_back=True)
+
+
+def _bereaved(state_dir: str, app: str, run: str) -> None:
+    """The agent was killed, and had this app's lock: take back what it had begun, when its last Compose has
+    ended. Whoever else gets the lock before does the same."""
+    from longshore.agent.switch import Switch
+
+    store = AppStore(state_dir, app)
+    lock = Lock(store.root)
+    why = "taking back what an agent had begun that was killed"
+    try:
+        lock.take({"by": "the host itself", "run": run, "why": why}, wait=600)
+        try:
+            recover(Switch(Engine(), store, lambda kind, **facts: None, run), "")
+        finally:
+            lock.release()
+    except (Refusal, EngineError, OSError):
+        pass  # the journal still says so: the next one who takes the lock tries again
+
+
 def main(argv: List[str]) -> int:
     """Run one session on this process's stdin and stdout. ``argv``: the state folder, our own hash."""
     state_dir, version = argv
@@ -362,4 +423,7 @@ def main(argv: List[str]) -> int:
         except PermissionError:
             pass
     os.chdir("/")
-    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer).talk()
+    notes = Notes()
+    if not guarded(notes, lambda app, run: _bereaved(state_dir, app, run)):
+        return 1
+    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer, notes).talk()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from longshore.console.masks import Masks
+from longshore.console.masks import Masks, remember
 from longshore.errors import AgentError, HookError, LongshoreError, Problems
 
 _PULL_PAUSE = 5.0
@@ -72,9 +72,19 @@ def make_output(*, as_json: bool = False, stream: TextIO | None = None) -> Outpu
 class _Base:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.masks = Masks()
+        self._masks = Masks()
         self.deserted = False
         self._lock = threading.Lock()
+
+    @property
+    def masks(self) -> Masks:
+        """The secrets that this run knows."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Masks) -> None:
+        self._masks = masks
+        remember(masks)
 
     def _line(self, text: str) -> None:
         self._raw(self.masks.text(text))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import BinaryIO
-
-from longshore.console.masks import Masks
 
 _LONGEST = 1 << 16
 """Bytes of a line that are held back at most, so that a progress bar without an end shows."""
@@ -18,8 +17,10 @@ class Passthrough:
     Bytes that are not UTF-8 come out as they went in. Safe to call from several threads.
     """
 
-    def __init__(self, masks: Masks, out: BinaryIO | None = None, err: BinaryIO | None = None) -> None:
-        self._masks = masks
+    def __init__(
+        self, mask: Callable[[str], str], out: BinaryIO | None = None, err: BinaryIO | None = None
+    ) -> None:
+        self._mask = mask
         self._streams = {False: out or sys.stdout.buffer, True: err or sys.stderr.buffer}
         self._rest = {False: b"", True: b""}
         self._lock = threading.Lock()
@@ -42,6 +43,6 @@ class Passthrough:
 
     def _put(self, data: bytes, is_error: bool) -> None:
         if data:
-            text = self._masks.text(data.decode("utf-8", "surrogateescape"))
+            text = self._mask(data.decode("utf-8", "surrogateescape"))
             self._streams[is_error].write(text.encode("utf-8", "surrogateescape"))
             self._streams[is_error].flush()

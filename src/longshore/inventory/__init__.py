@@ -7,7 +7,7 @@ This is the façade; everything else in the package is private to it, but for
 from longshore.inventory.choose import Selection, select
 from longshore.inventory.explaining import explain, mask
 from longshore.inventory.files import environments, find_root
-from longshore.inventory.hidden import looks_secret, masked_values
+from longshore.inventory.hidden import looks_secret, masked_values, public_names
 from longshore.inventory.load import load
 from longshore.inventory.model import (
     App,
@@ -58,6 +58,7 @@ __all__ = [
     "looks_secret",
     "masked_values",
     "mask",
+    "public_names",
     "resolve_secrets",
     "select",
 ]

@@ -53,8 +53,6 @@ def masked_values(environment: Environment) -> frozenset[str]:
     also a name of the inventory (``POSTGRES_USER=shop`` for the app ``shop``) is public already, and masking
     it would blank out the text. What is kept encrypted or in a store is masked whatever it looks like.
     """
-    names = {environment.name, *environment.hosts, *environment.groups, *environment.apps}
-    names |= {name for target in environment.targets.values() for name in target.app.services}
     found = set()
     for target in environment.targets.values():
         for key, entry in target.env.items():
@@ -66,7 +64,13 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for hook in target.app.notify:
             found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}
-    return frozenset(found - names)
+    return frozenset(found - public_names(environment))
+
+
+def public_names(environment: Environment) -> frozenset[str]:
+    """What the inventory calls things: it is in every line that is shown, and masking it would hide that."""
+    names = {environment.name, *environment.hosts, *environment.groups, *environment.apps}
+    return frozenset(names | {name for one in environment.targets.values() for name in one.app.services})
 
 
 def _secret_header(name: str) -> bool:

@@ -98,6 +98,8 @@ class Bundle:
     notes: tuple[Note, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     """For the agent: ``keep``, ``health_timeout`` (s), ``stability`` (s)."""
+    secrets: tuple[str, ...] = ()
+    """The variables of ``.env`` whose values the host masks in whatever it says. Not a part of the id."""
 
     @cached_property
     def id(self) -> str:
@@ -145,5 +147,5 @@ class Bundle:
         }
 
     def manifest(self) -> dict[str, Any]:
-        """``manifest.json`` as the host gets it: the body and the id."""
-        return {"id": self.id, **self.manifest_body()}
+        """``manifest.json`` as the host gets it: the body, the id, and which variables are secrets."""
+        return {"id": self.id, **self.manifest_body(), "secrets": list(self.secrets)}

@@ -20,7 +20,7 @@ from longshore.render.files import GitView, ProjectFiles, written_path
 from longshore.render.placing import Snapshot, holds_secret
 from longshore.render.policy import policy_of
 from longshore.render.reader import Model, raised, read
-from longshore.render.rendering import Rendering, env_file, env_text, selection_of
+from longshore.render.rendering import Rendering, env_file, env_text, secret_names, selection_of
 from longshore.render.services import image_of
 from longshore.render.templates import SUFFIX
 
@@ -183,6 +183,7 @@ def _for(target: Target, bundle: Bundle) -> Bundle:
     return replace(
         bundle,
         host=target.host.name,
+        secrets=secret_names(target),
         files=tuple(_file_for(target, file, text, bundle.project_directory) for file in bundle.files),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from longshore import dotenv
 from longshore.errors import LongshoreError, RenderError, Where
+from longshore.inventory.hidden import is_telling
 from longshore.inventory.model import Target
 from longshore.render import notes, proxy
 from longshore.render.bundle import Bundle, BundleFile, Note
@@ -57,6 +58,15 @@ def env_text(env: Mapping[str, str]) -> str:
 def env_file(path: str, text: str) -> BundleFile:
     """``.env`` as a file of the bundle."""
     return BundleFile(path, text.encode(), secret=True)
+
+
+def secret_names(target: Target) -> tuple[str, ...]:
+    """The variables of ``.env`` whose values are masked wherever they would be shown."""
+    return tuple(
+        name
+        for name, item in sorted(target.env.items())
+        if item.secret and (item.sealed or is_telling(name, item.value))
+    )
 
 
 class Rendering:
@@ -111,6 +121,7 @@ class Rendering:
             services={service.name: service.facts for service in services},
             state_dirs=tuple(sorted(self.placing.state_dirs)),
             notes=tuple(self.all_notes(services)),
+            secrets=secret_names(target),
             settings={
                 "keep": target.app.keep,
                 "health_timeout": target.app.health_timeout,

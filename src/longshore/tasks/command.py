@@ -45,6 +45,8 @@ def task(**settings: Any) -> Callable[[Body], Any]:
         def run(context: Any, *args: Any, **kwargs: Any) -> Any:
             if any(value in ("--help", "-h") for value in kwargs.values()):
                 return show_help(name)
+            if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+                _mask_logs()
             try:
                 return body(context, *args, **kwargs)
             except Exit:
@@ -55,7 +57,10 @@ def task(**settings: Any) -> Callable[[Body], Any]:
                 raise Exit(code=0) from None
             except Exception as error:
                 if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
-                    raise
+                    from longshore.console.masks import masked_traceback
+
+                    sys.stderr.write(masked_traceback(error))
+                    raise Exit(code=1) from None
                 show(_sentence(error), as_json=bool(kwargs.get("json")))
                 raise Exit(code=1) from None
             except KeyboardInterrupt:
@@ -70,6 +75,22 @@ def task(**settings: Any) -> Callable[[Body], Any]:
         return invoke_task(run, **settings)
 
     return decorate
+
+
+def _mask_logs() -> None:
+    """``--debug`` logs to standard error, also what libraries say."""
+    import threading
+
+    from longshore.console.masks import MaskedRecords, masked_traceback
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value is not None:
+            sys.stderr.write(masked_traceback(failed.exc_value))
+
+    threading.excepthook = tell
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(one, MaskedRecords) for one in handler.filters):
+            handler.addFilter(MaskedRecords())
 
 
 def _sentence(error: Exception) -> LongshoreError:
@@ -91,8 +112,10 @@ def _sentence(error: Exception) -> LongshoreError:
 def show(error: LongshoreError, *, as_json: bool = False) -> None:
     """Print an error that no run's own output has been opened for."""
     from longshore.console import make_output
+    from longshore.console.masks import known
 
     output = make_output(as_json=as_json)
+    output.masks = known()
     output.error(error)
     output.close()
 

@@ -52,7 +52,7 @@ def _client(*, env: str, app: str, limit: str, database: str, host: str, kind: s
             task = "psql" if kind else "db-shell"
             done(interactive(where, command, instead=f"invoke {task} --env {env} -- COMMAND"))
             return
-        output = Passthrough(fleet.output.masks)
+        output = Passthrough(fleet.output.masks.text)
         try:
             code = execute(where.link, where.container, command, on_output=output.write)
         finally:

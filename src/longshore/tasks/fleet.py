@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from longshore.console import Masks, Output, make_output
 from longshore.errors import LongshoreError, Problems
-from longshore.inventory import find_root, load, masked_values, select
+from longshore.inventory import find_root, load, masked_values, resolve_secrets, select
 from longshore.inventory.model import Environment, Target
 from longshore.remote import Links
 from longshore.remote.fleet import each
 from longshore.remote.session import Session
+from longshore.secrets.keyring import Keyring
 
 if TYPE_CHECKING:
     from longshore.rollout import Facts
@@ -88,19 +89,25 @@ def open_fleet(
     overrides: Sequence[str] = (),
     why: str = "",
     ahead: bool = False,
+    values: bool = False,
 ) -> Iterator[Fleet]:
     """Load the environment, choose, and prepare links. Closes everything at the end.
 
-    With ``ahead`` the chosen hosts' sessions are opened while the command prepares; else on first use.
+    With ``ahead`` the chosen hosts' sessions are opened while the command prepares; else on first use. With
+    ``values`` encrypted env files are opened and stores are asked, before a connection is: for commands that
+    need what the apps find in their ``.env``.
     """
     root = find_root(Path.cwd())
     output = make_output(as_json=json)
     try:
-        environment = load(root, env, overrides=tuple(overrides))
+        environment = load(root, env, overrides=tuple(overrides), keyring=Keyring() if values else None)
         output.masks = Masks(masked_values(environment))
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         chosen = dict(select(environment, limit or None, app or None))
+        if values:
+            environment = resolve_secrets(environment, chosen)
+            output.masks = output.masks.plus(masked_values(environment))
         with Links(environment) as links:
             if ahead:
                 links.open_ahead(host for hosts in chosen.values() for host in hosts)

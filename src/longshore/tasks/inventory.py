@@ -59,8 +59,10 @@ def explain(
     from longshore.errors import InventoryError
     from longshore.inventory import explain as explain_variable
     from longshore.inventory import find_root, load
+    from longshore.secrets.keyring import Keyring
 
-    environment = load(find_root(Path.cwd()), env, overrides=set or ())
+    keyring = Keyring() if name.startswith("env.") else None
+    environment = load(find_root(Path.cwd()), env, overrides=set or (), keyring=keyring)
     if not host:
         if len(environment.hosts) != 1:
             raise InventoryError(

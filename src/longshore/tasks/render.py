@@ -36,14 +36,17 @@ def render(
     from pathlib import Path
 
     from longshore.console import Masks, make_output
-    from longshore.inventory import find_root, load, masked_values, select
+    from longshore.inventory import find_root, load, masked_values, resolve_secrets, select
     from longshore.render.write import write_bundle
+    from longshore.secrets.keyring import Keyring
 
-    environment = load(find_root(Path.cwd()), env, overrides=set or ())
+    environment = load(find_root(Path.cwd()), env, overrides=set or (), keyring=Keyring())
     chosen = dict(select(environment, host or limit or None, app or None))
     output = make_output(as_json=json)
     output.masks = Masks(masked_values(environment))
     try:
+        environment = resolve_secrets(environment, chosen)
+        output.masks = output.masks.plus(masked_values(environment))
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         bundles = _bundles(environment, chosen, output, pin=pin)

@@ -9,6 +9,7 @@ from typing import Any
 
 from longshore.agent import wire
 from longshore.errors import AgentError, HostError, LongshoreError
+from longshore.inventory import public_names
 from longshore.inventory.model import SmokeCheck
 from longshore.remote import Link
 from longshore.tasks.fleet import Fleet
@@ -108,6 +109,12 @@ def ask(
     return values, drop_strangers(errors, service, last=not values)
 
 
+def mask_also(fleet: Fleet, answers: Mapping[str, Any]) -> None:
+    """Mask the secrets of the releases that the hosts have, too: containers print theirs, not today's."""
+    found = {value for answer in answers.values() for value in answer.pop("secrets", ())}
+    fleet.output.masks = fleet.output.masks.plus(found - public_names(fleet.environment))
+
+
 def drop_strangers(
     errors: Mapping[str, LongshoreError], service: str, *, last: bool
 ) -> dict[str, LongshoreError]:
@@ -137,7 +144,9 @@ def code_of(error: LongshoreError) -> str:
 def place(fleet: Fleet, app: str, host: str, service: str) -> Place:
     """The first running container of a service on a host. Raises ``LongshoreError`` when none runs."""
     link = fleet.links.link(host)
-    found = link.session().call(wire.PS, {"app": app, "service": service})["containers"]
+    answer = link.session().call(wire.PS, {"app": app, "service": service, "secrets": True})
+    mask_also(fleet, {host: answer})
+    found = answer["containers"]
     running = [one for one in found if one["state"] == "running"]
     if not running:
         state = found[0]["status"] if found else "it has no container"

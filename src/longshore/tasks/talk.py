@@ -63,13 +63,14 @@ def _logs(fleet: Fleet, service: str, *, follow: bool, since: float | None, tail
     """Show the logs of every app; with ``follow`` go on. Returns whether a host could not be read."""
     from longshore.agent import wire
     from longshore.daily import logs as reading
-    from longshore.tasks.services import ask, choose
+    from longshore.tasks.services import ask, choose, mask_also
 
     failed: list[LongshoreError] = []
     jobs: list[tuple[Link, Wanted]] = []
     seen: list[list[LogLine]] = []
     for app, hosts in choose(fleet, service).items():
-        found, errors = ask(fleet, app, wire.PS, hosts=hosts, service=service)
+        found, errors = ask(fleet, app, wire.PS, {"secrets": True}, hosts=hosts, service=service)
+        mask_also(fleet, found)
         services = (service,) if service else ()
         wanted = {
             host: reading.Wanted(value["project"], services, since, tail) for host, value in found.items()
@@ -197,7 +198,7 @@ def _execute(
     from longshore.daily.logs import Lines
     from longshore.tasks.services import place
 
-    bare = Passthrough(fleet.output.masks)
+    bare = Passthrough(lambda text: fleet.output.masks.text(text))  # more are known once a host is asked
 
     def on(host: str) -> dict[str, Any]:
         where = place(fleet, app, host, service)

@@ -22,7 +22,13 @@ from longshore.lab import Lab, LabError
 def main() -> int:
     """Run what was asked for; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="bin/test faults", description=__doc__)
-    parser.add_argument("--only", default="", help="cases whose name holds this text, or fits this pattern")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="cases whose name holds this text, or fits this pattern; may be given again",
+    )
     parser.add_argument("--runs", type=int, default=0, help="instead: a random walk of so many faults")
     parser.add_argument("--seed", type=int, default=None, help="the walk's seed, to repeat one")
     parser.add_argument("--list", action="store_true", help="the cases' names, and nothing is done")
@@ -36,7 +42,7 @@ def main() -> int:
         print("\n".join(case.name for case in chosen))
         return 0
     if not chosen:
-        parser.error(f"no case has a name with '{asked.only}'")
+        parser.error(f"no case has a name with {' or '.join(asked.only)}")
     lab = Lab(asked.lab, say=lambda text: print(text, flush=True))
     with tempfile.TemporaryDirectory(prefix="longshore-faults-") as folder:
         ground = Ground(lab, Path(folder), ("h1", "h2"))
@@ -61,9 +67,13 @@ def main() -> int:
     return 1 if broken or len(outcomes) < len(chosen) else 0
 
 
-def choose(only: str) -> list[Case]:
-    """The cases that fit; all of them without a pattern."""
-    return [case for case in CASES if only in case.name or fnmatch.fnmatch(case.name, only)]
+def choose(patterns: Sequence[str]) -> list[Case]:
+    """The cases that fit one of the patterns; all of them without one."""
+
+    def fits(name: str) -> bool:
+        return any(one in name or fnmatch.fnmatch(name, one) for one in patterns)
+
+    return [case for case in CASES if not patterns or fits(case.name)]
 
 
 def run_all(ground: Ground, cases: Sequence[Case], *, verbose: bool = False) -> list[Outcome]:

@@ -32,7 +32,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("", 8000), Page)
-if not said("SICK") or said("SICK") not in ("yes", said("HOST")):
+if not said("SICK") or said("SICK") not in ("always", said("HOST")):
     open("/tmp/healthy", "w").close()
 server.serve_forever()
 """

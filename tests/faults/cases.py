@@ -73,6 +73,8 @@ class Case:
     small_disk: bool = False
     before: Action = actions.nothing
     """Done before the deploy is typed."""
+    because: str = ""
+    """What the command must have said: that it was this, and nothing else, which went wrong."""
     next: str = "deploy"
     """What is typed first when all is over; then comes a deploy, which must do."""
 
@@ -133,7 +135,7 @@ def _at_every_step() -> list[Case]:
 
 
 STEP_OF_COMMIT = [step.name for step in STEPS].index("committing")
-SICK = {"SICK": "yes"}
+SICK = {"SICK": "always"}
 OUT_OF_REACH: tuple[Action, ...] = (actions.cut, actions.cut_all, actions.power_off, actions.power_off_all)
 """What leaves a host where the controller can't ask it how it came out."""
 
@@ -193,9 +195,15 @@ def _going_back() -> list[Case]:
 
 
 def _releases() -> list[Case]:
-    def bad(name: str, what: str, words: tuple[str, ...] = (), **variables: str) -> Case:
+    def bad(name: str, what: str, because: str, words: tuple[str, ...] = (), **variables: str) -> Case:
         return Case(
-            f"release: {name}", what, words=("deploy", *words), variables=variables, good=False, end="old"
+            f"release: {name}",
+            what,
+            words=("deploy", *words),
+            variables=variables,
+            good=False,
+            end="old",
+            because=because,
         )
 
     def hook(name: str, *, end: End, **variables: str) -> Case:
@@ -207,59 +215,82 @@ def _releases() -> list[Case]:
             variables=variables,
             good=not variables,
             end=end,
+            because=f"the hook {name}",
         )
 
     app = "--set=longshore.apps.shop"
     no_check = f"{app}.services.web.health={{none: true}}"
     migrate = f"{app}.migrate={{service: web, command: [sh, -c, 'exit 3']}}"
     return [
-        bad("exits at once", "the new container exits with code 1", EXIT_AT_ONCE="yes"),
+        bad(
+            "exits at once",
+            "the new container exits with code 1",
+            "exited with code 1",
+            EXIT_AT_ONCE="always",
+        ),
         bad(
             "exits at once, without a health check",
             "the same, in a service that has no health check: a crash loop",
+            "exited with code 1",
             (no_check,),
-            EXIT_AT_ONCE="yes",
+            EXIT_AT_ONCE="always",
         ),
         bad(
             "exits after 5 s, not yet healthy",
             "the new container exits while its health check says starting",
-            EXIT_AFTER="5",
-            SICK="yes",
+            "exited with code 3",
+            EXIT_AFTER="'5'",
+            SICK="always",
         ),
         bad(
             "exits after 5 s, without a health check",
             "`stability: 8s`; a service without a health check",
+            "exited with code 3",
             (no_check, f"{app}.stability=8s"),
-            EXIT_AFTER="5",
+            EXIT_AFTER="'5'",
         ),
         bad(
             "exits after 5 s, healthy before",
             "`stability: 8s`; the health check says healthy in the first second",
+            "exited with code 3",
             (f"{app}.stability=8s",),
-            EXIT_AFTER="5",
+            EXIT_AFTER="'5'",
         ),
-        bad("never healthy", "`health_timeout: 6s`", (f"{app}.health_timeout=6s",), SICK="yes"),
+        bad(
+            "never healthy",
+            "`health_timeout: 6s`",
+            "not healthy after 6 s",
+            (f"{app}.health_timeout=6s",),
+            SICK="always",
+        ),
         bad(
             "healthy on all but one host",
             "`health_timeout: 6s`; only h2 never gets healthy",
+            "not healthy after 6 s",
             (f"{app}.health_timeout=6s",),
             SICK="h2",
             HOST="'{{ inventory_hostname }}'",
         ),
-        bad("fails only the smoke test", "healthy, but /smoke answers 500", SMOKE_BAD="yes"),
+        bad("fails only the smoke test", "healthy, but /smoke answers 500", "smoke test", SMOKE_BAD="always"),
         Case(
             "release: fails its migration",
             "the migration exits with code 3",
             words=("deploy", migrate),
             end="old",
+            because="failed with code 3",
         ),
-        bad("an image that does not exist", "the registry has no such image", IMAGE="python:none"),
+        bad(
+            "an image that does not exist",
+            "the registry has no such image",
+            "there is no image",
+            IMAGE="python:none",
+        ),
         hook("before_stage", end="old"),
         hook("before_switch", end="old"),
         hook("after_switch", end="old"),
         hook("after_commit", end="new"),
-        hook("on_failure", end="old", EXIT_AT_ONCE="yes"),
-        hook("on_rollback", end="old", EXIT_AT_ONCE="yes"),
+        hook("on_failure", end="old", EXIT_AT_ONCE="always"),
+        hook("on_rollback", end="old", EXIT_AT_ONCE="always"),
     ]
 
 
@@ -362,11 +393,11 @@ def _disk() -> list[Case]:
         full("pulling", image="big"),
         full("journal"),
         full("begun in the journal"),
-        full("verifying", SICK="yes"),
+        full("verifying", SICK="always"),
         full("commit"),
         full("committing"),
         full("commit, current moved", end="either"),
-        full("going back", SICK="yes"),
+        full("going back", SICK="always"),
     ]
 
 

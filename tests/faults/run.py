@@ -163,6 +163,15 @@ def _as_expected(case: Case, fault: Fault, old: int, ground: Ground) -> list[str
         wrong.append("the command ended with 0, and the new release is not everywhere")
     if alone and fault.code == 1 and versions == {fault.new} and case.do not in OUT_OF_REACH:
         wrong.append("the command ended with 1, and the new release is everywhere")
+    if case.because not in fault.said:
+        wrong.append(f"the command did not say: {case.because}")
+    if (
+        "staging" not in fault.said
+        and case.words[0] == "deploy"
+        and case.at != "lock"
+        and not case.small_disk
+    ):
+        wrong.append(f"the command never came to do anything: {fault.said[-200:]}")
     if "Longshore itself failed" in fault.said or "the agent failed:" in fault.said:
         wrong.append(f"a defect was shown to the person: {_defect(fault.said)}")
     if "Traceback" in fault.said:

@@ -108,6 +108,7 @@ class Building:
         self.clients = Clients(environment.registries)
         divided = [part.spec.image for part in parts]
         self.divided = {image for image in divided if divided.count(image) > 1}
+        self.apps = {part.spec.app for part in parts}
         self.jobs = [_Job(part, self._name(part)) for part in parts]
         self.logins = logins(
             [parse(part.spec.image).registry for part in parts] + list(environment.registries),
@@ -269,9 +270,11 @@ class Building:
     # Names
 
     def _name(self, part: Part) -> str:
+        """What a part is called, and known by: unique in a run."""
+        name = f"{part.spec.app}: {part.spec.name}" if len(self.apps) > 1 else part.spec.name
         if part.spec.image in self.divided:
-            return f"{part.spec.name} {'+'.join(_arch(one) for one in part.platforms)}"
-        return part.spec.name
+            return f"{name} {'+'.join(_arch(one) for one in part.platforms)}"
+        return name
 
     def _where(self, job: _Job) -> str:
         return f"on {job.part.builder} for {', '.join(job.part.platforms)}"

@@ -95,6 +95,12 @@ class Client:
             raise RefusedError(f"{self.base} gives other content for {digest}")
         return _json(data, self.base)
 
+    def tags(self, repository: str) -> list[str]:
+        """A repository's tags, in the registry's order, without those of build caches."""
+        response = self._call("GET", f"/v2/{quote(repository)}/tags/list")
+        found = _json(response.body, self.base).get("tags") or []  # type: ignore[attr-defined]
+        return [str(tag) for tag in found if not str(tag).startswith("cache-")]
+
     def put(self, repository: str, tag: str, data: bytes, kind: str) -> str:
         """Store a manifest or index under a tag, and return its digest."""
         self._call("PUT", _path(repository, tag), body=data, kind=kind)
@@ -104,7 +110,7 @@ class Client:
         headers = {"Accept": _ACCEPT if "/manifests/" in path else "*/*"}
         if kind:
             headers["Content-Type"] = kind
-        scope = path.split("/manifests/")[0].split("/blobs/")[0] + ("!" if body is not None else "")
+        scope = path.rpartition("/")[0].rpartition("/")[0] + ("!" if body is not None else "")
         if scope in self._tokens:
             headers["Authorization"] = self._tokens[scope]
         url = self.base + path

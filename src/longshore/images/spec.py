@@ -104,7 +104,7 @@ def specs(
     targets: Iterable[Target], renderer: Renderer, settings: BuildSettings, git: Git
 ) -> tuple[BuildSpec, ...]:
     """Every image of these targets that is built, once. Raises ``LongshoreError`` or ``Problems``."""
-    found: dict[tuple[str, str], BuildSpec] = {}
+    found: dict[str, BuildSpec] = {}
     problems: dict[str, LongshoreError] = {}
     for target in targets:
         services, secrets = renderer.built(target)
@@ -114,10 +114,10 @@ def specs(
             except LongshoreError as error:
                 problems.setdefault(str(error), error)
                 continue
-            known = found.get((spec.app, spec.image))
+            known = found.get(spec.image)
             if known is None:
-                found[spec.app, spec.image] = spec
-            elif replace(known, services=spec.services) != spec:
+                found[spec.image] = spec
+            elif replace(known, services=spec.services, app=spec.app) != spec:
                 both = f"{known.name} and {service.name}" if known.name != service.name else service.name
                 message = f"{spec.image} would be built in two ways: {both} differ between services or hosts."
                 differ = RenderError(
@@ -126,10 +126,10 @@ def specs(
                 problems.setdefault(str(differ), differ)
             elif service.name not in known.services:
                 services_of = tuple(sorted({*known.services, service.name}))
-                found[spec.app, spec.image] = replace(known, services=services_of)
+                found[spec.image] = replace(known, services=services_of)
     if problems:
         raise Problems(problems.values()) if len(problems) > 1 else next(iter(problems.values()))
-    return tuple(replace(one, services=tuple(one.services)) for one in found.values())
+    return tuple(found.values())
 
 
 def deployed(image: str, policy: BuildPolicy | None, git: Git) -> str:

@@ -129,12 +129,13 @@ def tell(fleet: Fleet, built: Sequence[Built]) -> None:
     from longshore.console import seconds_text
 
     rows = []
+    several = len({one.spec.app for one in built}) > 1
     for one in built:
         instructions = sum(record.instructions for record in one.records.values())
         cached = sum(record.cached for record in one.records.values())
         rows.append(
             (
-                one.spec.name,
+                f"{one.spec.app}: {one.spec.name}" if several else one.spec.name,
                 one.spec.tags[0],
                 one.digest[:19] or "-",
                 ", ".join(one.platforms),

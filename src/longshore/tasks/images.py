@@ -85,10 +85,41 @@ def _run(
 ) -> None:
     from longshore.tasks.building import build_images, tell, with_settings
     from longshore.tasks.fleet import open_fleet
+    from longshore.tasks.pinning import bring_built
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as opened:
         fleet = with_settings(opened, **changes) if changes else opened
         built = build_images(fleet, way, service=service, dirty=dirty, no_cache=no_cache, pull=pull)
         if not built:
             fleet.output.say("No service here has a build section: there is nothing to build.")
+        elif way == "push" and fleet.environment.registry == "none":
+            bring_built(fleet, built)
         tell(fleet, built)
+
+
+@task()
+def images(
+    context: Any, env: str = "", app: str = "", limit: str = "", service: str = "", json: bool = False
+) -> None:
+    """List the images that run: tags, digest, platforms, size, age, and on which hosts."""
+    from longshore.agent import wire
+    from longshore.images.running import Running, running, tags_and_platforms
+    from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.services import ask, choose
+
+    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+        errors: dict[str, Any] = {}
+        for name, hosts in choose(fleet, service).items():
+            values, failed = ask(fleet, name, wire.IMAGES, hosts=hosts, service=service)
+            errors |= {f"{name} on {host}": error for host, error in failed.items()}
+            found: list[Running] = running(values)
+            known = tags_and_platforms(found, fleet.environment.registries)
+            columns = ("service", "image", "tags", "digest", "platforms", "size", "age", "hosts")
+            rows = [one.row(known.get(one.ref)) for one in found]
+            if rows:
+                fleet.output.table(columns, rows, title=name)
+            elif values:
+                fleet.output.say(f"{name}: nothing runs on {', '.join(values)}")
+            listed = [one.as_json(known.get(one.ref)) for one in found]
+            fleet.output.result({"app": name, "hosts": values, "images": listed})
+        raise_all(errors)

@@ -1,4 +1,4 @@
-"""``ps``, ``stats``, ``limits``, ``images`` and ``health``: what runs, what it takes, and how it is."""
+"""``ps``, ``stats``, ``limits`` and ``health``: what runs, what it takes, and how it is."""
 
 from __future__ import annotations
 
@@ -117,34 +117,6 @@ def limits(
     columns = ("host", "service", "cpus", "memory", "processes", "restart", "log", "user", "mounts")
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
         _show(fleet, wire.LIMITS, service, columns, rows)
-
-
-@task()
-def images(
-    context: Any, env: str = "", app: str = "", limit: str = "", service: str = "", json: bool = False
-) -> None:
-    """List the images of the release that runs: reference, size, architecture, when built."""
-    from longshore.agent import wire
-    from longshore.console import bytes_text
-    from longshore.tasks.fleet import open_fleet
-
-    def rows(host: str, value: Any) -> list[Row]:
-        return [
-            (
-                host,
-                one["service"],
-                one["image"],
-                one["id"].removeprefix("sha256:")[:12] or "not on the host",
-                bytes_text(one["size"]),
-                one["architecture"],
-                one["created"][:16].replace("T", " "),
-            )
-            for one in value
-        ]
-
-    columns = ("host", "service", "image", "id", "size", "for", "built (UTC)")
-    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
-        _show(fleet, wire.IMAGES, service, columns, rows)
 
 
 @task()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from longshore.agent import wire
 from longshore.errors import Problems
+from longshore.images.build import Built
 from longshore.images.builders import HERE, engine_here, link_here, names_of
 from longshore.images.check import Checked, Present, Want, check
 from longshore.images.login import logins
@@ -77,9 +78,12 @@ def built_here(fleet: Fleet, app: str) -> dict[str, str]:
     } | dict(fleet.built)
 
 
-def _stored(fleet: Fleet, app: str) -> list[tuple[BuildSpec, Stored, str]]:
+def _stored(fleet: Fleet, app: str, only: Iterable[str] | None = None) -> list[tuple[BuildSpec, Stored, str]]:
     """Every built image of an app, as its builder has it, and the builder's name."""
     specs = specs_of(fleet, read_git(fleet.environment.root), apps=[app])
+    if only is not None:
+        wanted = frozenset(only)
+        specs = tuple(spec for spec in specs if spec.image in wanted)
     found = []
     for spec in specs:
         name = names_of(fleet.environment, spec, here=engine_here)[0]
@@ -156,11 +160,13 @@ def ask_present(fleet: Fleet, wants: Mapping[str, Sequence[Want]]) -> dict[str, 
     return values
 
 
-def move(fleet: Fleet, app: str, present: Mapping[str, Present]) -> list[Moved]:
-    """Bring an app's built images from their builders to the hosts that lack them."""
+def move(
+    fleet: Fleet, app: str, present: Mapping[str, Present], *, only: Iterable[str] | None = None
+) -> list[Moved]:
+    """Bring an app's built images (or ``only`` these) from their builders to the hosts that lack them."""
     moved: list[Moved] = []
     renderer = Renderer()
-    for spec, image, name in _stored(fleet, app):
+    for spec, image, name in _stored(fleet, app, only):
         ref = parse(spec.image).pinned(image.digest)
         hosts = {
             host: one
@@ -177,3 +183,13 @@ def move(fleet: Fleet, app: str, present: Mapping[str, Present]) -> list[Moved]:
             moving = Moving(image, fleet.links.link(name), fleet.output, at_once=fleet.environment.pulls)
             moved += moving.run(hosts, fleet.links.link)
     return moved
+
+
+def bring_built(fleet: Fleet, built: Sequence[Built]) -> None:
+    """Without a registry: bring what was just built to the hosts that run it."""
+    for app in dict.fromkeys(one.spec.app for one in built):
+        wants = {
+            host: [Want(one.spec.name, one.pinned) for one in built if one.spec.app == app]
+            for host in fleet.chosen[app]
+        }
+        move(fleet, app, ask_present(fleet, wants), only={one.spec.image for one in built})

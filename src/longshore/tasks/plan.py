@@ -31,7 +31,9 @@ def plan(
     """Show what a deploy would change, and what was changed by hand; exit code 2 when there is something."""
     from longshore.tasks.fleet import open_fleet
 
-    with open_fleet(env=env, app=app, limit=limit, json=json, overrides=set or (), ahead=True) as fleet:
+    with open_fleet(
+        env=env, app=app, limit=limit, json=json, overrides=set or (), ahead=True, values=True
+    ) as fleet:
         from longshore.tasks.releasing import plan_app, render_app
 
         plans = [plan_app(fleet, name, render_app(fleet, name), deep=True) for name in fleet.chosen]

@@ -286,6 +286,8 @@ class _Reader:
         moved = tuple((max(at - begin, 0), number) for at, number in starts)
         moved = tuple(dict(moved).items())  # of several that begin before the text, the last counts
         trigger = self.make(text, begin, starts, line) if name == "ONBUILD" else None
+        if trigger is not None and trigger.name in ("ONBUILD", "FROM", "MAINTAINER"):
+            self.mistakes.append(Mistake(line, f"ONBUILD can't have {trigger.name}"))
         return Instruction(
             name=name,
             text=rest,

@@ -104,7 +104,7 @@ def owner(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 "copy-chown",
                 one.line,
-                f"What is copied belongs to root, and {name} can't read what is private on your machine",
+                f"What is copied belongs to root: {name} can't read files that are private (0600) here",
                 f"Write {one.name} --chown={name} ….",
             )
 

@@ -19,12 +19,15 @@ _PUBLIC = re.compile(
 )
 _NO_SECRET = re.compile(r"|true|false|yes|no|on|off|none|null|\d{1,3}", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@:'\"]+:(?!\$\(cat )[^/\s@'\"]+@", re.IGNORECASE)
+# NAME=value in a script: an export, or a line that is written into a file. Not $X, not $(cat …).
+_ASSIGNED = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=(?:\"([^\"$`]+)\"|'([^'$`]+)'|([^\s\"'$`;&|<>)]+))")
 _SECRET_FILES = re.compile(
     r"(.*/)?(\.env(\.(?!example$|sample$|template$|dist$)[\w-]+)?|\.netrc|\.pgpass|\.npmrc|\.pypirc|"
     r"id_(rsa|dsa|ecdsa|ed25519)|.*\.(p12|pfx|jks)|\.aws(/.*)?|\.ssh(/.*)?|\.docker/config\.json|"
     r"credentials\.json)/?"
 )
 _ROOT = re.compile(r"(root|0+)(:.*)?")
+_WINDOWS = re.compile(r"windows|nanoserver|servercore")
 _NOT_ROOT = re.compile(r"non-?root|rootless|unprivileged", re.IGNORECASE)
 
 
@@ -57,7 +60,7 @@ def user(subject: Subject) -> Iterator[Finding]:
     last = subject.last("USER")
     hint = "Make a user (useradd --uid 10001 …) and end with USER 10001:10001."
     if last is None:
-        if not _NOT_ROOT.search(subject.base):
+        if not _NOT_ROOT.search(subject.base) and not _WINDOWS.search(subject.base):
             yield subject.finding(
                 "root-user", subject.final.start.line, "The image has no USER: it runs as root", hint
             )
@@ -82,6 +85,11 @@ def secrets(subject: Subject) -> Iterator[Finding]:
             for match in _CREDENTIALS.finditer(one.text):
                 if "$" not in match.group(0).rpartition(":")[2]:
                     said = "A URL with a password is in the image's history"
+                    yield subject.finding("secret", one.line_at(match.start()), said, f"{mount}.")
+            for match in _ASSIGNED.finditer(one.text):
+                name, value = match.group(1), next(part for part in match.groups()[1:] if part)
+                if len(value) > 3 and _is_secret("ENV", name, value):
+                    said = f"{name} is set to a secret in a {one.name}, which is in the image's history"
                     yield subject.finding("secret", one.line_at(match.start()), said, f"{mount}.")
         elif one.name in ("COPY", "ADD") and one.flag("from") is None:
             for source in sources(one):

@@ -4,13 +4,17 @@ import json
 import os
 import re
 import subprocess
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
+from longshore.agent.lock import HANDLES
 
 OLDEST = (2, 24, 4)
 """The first with ``!override`` and ``required: false`` as our policy file needs them (compose-spec)."""
+
+_GLANCE = 0.05
+"""Seconds between two looks at what Compose has written."""
 
 
 def clean_environment() -> Dict[str, str]:
@@ -155,7 +159,7 @@ class Compose:
         return code
 
     def _run(self, words: List[str], on_line: Callable[[str], None], what: str) -> None:
-        code, tail = _lines([*self.base, "--progress", "plain", *words], on_line, None)
+        code, tail = _to_its_end([*self.base, "--progress", "plain", *words], on_line)
         if code == 0:
             return
         reason = _reason(tail)
@@ -164,6 +168,65 @@ class Compose:
                 wire.PORT_TAKEN, reason, "Stop what uses the port, or publish another one.", {"output": tail}
             )
         raise Refusal(wire.COMPOSE_FAILED, f"Compose could not {what} it: {reason}", "", {"output": tail})
+
+
+def _to_its_end(argv: List[str], on_line: Callable[[str], None]) -> Tuple[int, List[str]]:
+    """Run Compose, hand on its lines, and return its code and last 40 lines.
+
+    It writes to memory of its own and not to a pipe: were we killed, the next line would kill it, too, and in
+    the middle of a replacement nothing would run.
+    """
+    import threading
+
+    with _memory() as written:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(),
+            start_new_session=True,
+            pass_fds=tuple(HANDLES),  # nobody gets the lock before Compose has ended, whatever becomes of us
+        )
+        over = threading.Event()
+
+        def wait() -> None:
+            process.wait()
+            over.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        tail: List[str] = []
+        rest = b""
+        at = 0
+        while True:
+            last = over.wait(_GLANCE)
+            # Not through the file's own position: that is the one Compose writes at.
+            while data := os.pread(written.fileno(), 1 << 16, at):
+                at += len(data)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    _told(line, tail, on_line)
+            if last:
+                break
+        if rest:
+            _told(rest, tail, on_line)
+        return process.wait(), tail
+
+
+def _memory() -> IO[bytes]:
+    """A file in memory, or on the disk where Python doesn't know how to make one (on musl)."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("compose"), "r+b", buffering=0)
+    import tempfile
+
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _told(line: bytes, tail: List[str], on_line: Callable[[str], None]) -> None:
+    text = line.decode("utf-8", "replace").rstrip("\r")
+    tail.append(text)
+    del tail[:-40]
+    on_line(text)
 
 
 def _lines(

@@ -12,13 +12,15 @@ import json
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Set
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
 from longshore.agent.store import read_json, write
 
 _HINT = "Try again when that is done; `invoke deploy --wait 5m` waits for it."
+HANDLES: Set[int] = set()
+"""The files that hold this process's locks. Compose inherits them: a lock lasts as long as it works."""
 _RECORD = 1024
 """Bytes that the file has at least, for ever: on a full disk what has a place already can be written."""
 
@@ -61,6 +63,7 @@ class Lock:
                 time.sleep(0.05)
         with self._writing:
             self._handle = handle
+            HANDLES.add(handle)
             self._owner = {**owner, "since": time.time(), "taken": time.monotonic()}
         self.beat()
 
@@ -75,6 +78,7 @@ class Lock:
         with self._writing:
             if self._handle is not None:
                 self._record({})
+                HANDLES.discard(self._handle)
                 os.close(self._handle)
                 self._handle = None
 

@@ -1,8 +1,8 @@
 """The switch: from one release to another, and back.
 
 Each method writes to the journal before it changes anything, so that whoever comes next, in this session
-or after a power cut, knows what was begun. What is committed is what the journal says: until its line is
-synced, everything can be taken back, and from then on nothing fails any more.
+or after a power cut, knows what was begun. What is committed is what ``current`` points to: until it does,
+everything can be taken back, and from then on nothing fails any more.
 """
 
 import errno
@@ -145,6 +145,7 @@ class Switch:
             self._settle(release, record)
         # Committed. What follows is housekeeping: its failure must not look like a commit that was refused.
         self.store.spend()
+        self._end(COMMIT, release)
         self._tell(release, outcome, facts)
         gone: List[str] = []
         try:
@@ -157,7 +158,25 @@ class Switch:
     def _settle(self, release: str, record: Dict[str, Any]) -> None:
         self.store.write_committed(release, record)
         self.store.set_current(release)
-        self.journal.end(COMMIT, release, self.run)
+
+    def _end(self, step: str, release: Optional[str]) -> None:
+        """Close the journal's open switch. On a full disk it stays open: the next run that takes the lock
+        sees by ``current`` what is to be done, which is nothing."""
+        try:
+            self.journal.end(step, release, self.run)
+        except OSError as error:
+            self.emit("note", message=f"the journal could not be written: {error.strerror or error}")
+
+    def finish(self) -> None:
+        """What a run before this one had committed all but for the journal's line is closed."""
+        open_switch = self.journal.unfinished()
+        if open_switch is None or open_switch["to"] == open_switch.get("from"):
+            return
+        release = open_switch["to"]
+        if self.store.current() == release and self.store.committed(release) is not None:
+            self._end(COMMIT, release)
+            facts = {"by": "", "why": "the run that committed it ended before it could say so"}
+            self._tell(release, "committed", facts)
 
     def _after_the_others(self) -> float:
         """Now; but later than every release that was committed before, also when the clock was set back."""
@@ -208,16 +227,16 @@ class Switch:
                     raise
 
     def _settle_back(self, back: Optional[str], failed: str, known: bool) -> None:
-        """Write down that we are back. On a full disk the journal stays open: the next run that takes the
-        lock does it all again, and finds nothing to do."""
+        """Write down that we are back, as far as the disk has room."""
         try:
             if self.store.current() != back:
                 self.store.set_current(back)
             if not known and failed != back:
                 self.store.forget_committed(failed)
-            self.journal.end(REVERTED, back, self.run)
         except OSError as error:
             self.emit("note", message=f"that it went back could not be written down: {error.strerror}")
+            return
+        self._end(REVERTED, back)
 
     def _not_back(self, back: Optional[str], failed: str, problem: Refusal) -> Refusal:
         state = condition.condition(self.engine, self.store, back, failed)

@@ -42,6 +42,9 @@ class Stream(Protocol):
     def exit_code(self) -> int | None:
         """The command's exit code, once it is known."""
 
+    def ended(self) -> bool:
+        """Whether the other side has ended it, as far as is known without waiting."""
+
     def close(self) -> None:
         """End the command's input, and the stream."""
 
@@ -158,6 +161,10 @@ class AgentSession:
             pass  # the call that waits for an answer says that the connection broke
         finally:
             self._sending.release()
+
+    def alive(self) -> bool:
+        """See :class:`longshore.remote.session.Session`."""
+        return not self._broken and not self._stream.ended()
 
     def close(self) -> None:
         """End the session. The agent then finishes or undoes what it had begun."""

@@ -123,6 +123,10 @@ class FakeSession:
     def beat(self) -> None:
         """A fake host knows no time."""
 
+    def alive(self) -> bool:
+        """See :class:`longshore.remote.session.Session`."""
+        return not self._closed
+
     def close(self) -> None:
         """End the session: what it had begun is taken back, its locks are free."""
         if self._closed:

@@ -198,6 +198,11 @@ class _ProcessStream:
         except subprocess.TimeoutExpired:
             return None
 
+    def ended(self) -> bool:
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLHUP)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
+
     def wait(self, timeout: float | None) -> int:
         return self._process.wait(timeout)
 

@@ -42,6 +42,9 @@ class Session(Protocol):
         nothing is answered. An agent with a lock that hears nothing for its lease takes back what was begun.
         """
 
+    def alive(self) -> bool:
+        """Whether the conversation goes on, as far as is known here; no request is sent for it."""
+
     def close(self) -> None:
         """End the session. The agent then finishes or undoes what it had begun."""
 

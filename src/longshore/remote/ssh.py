@@ -240,6 +240,9 @@ class _ChannelStream:
             return code if code >= 0 else None
         return None
 
+    def ended(self) -> bool:
+        return bool(self._channel.closed or self._channel.eof_received)
+
     def close(self) -> None:
         self._channel.close()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from longshore.console import Output
-from longshore.errors import DeployError, LongshoreError
+from longshore.errors import ConnectionLostError, DeployError, LongshoreError
 from longshore.remote.session import Session
 from longshore.roles import HookName
 from longshore.rollout import words
@@ -181,6 +181,11 @@ class Rollout:
         A host that refuses takes the others back, also those that have committed. One that is lost is found
         again and brought forward: the others have the release already, and it was good there, too.
         """
+        gone = [host for host in self._moving() if not self.steps.sessions[host].alive()]
+        for host in gone:  # nobody has committed yet: all can go back
+            self.failed[host] = ConnectionLostError("the connection ended before the commit", where=host)
+        if gone:
+            raise _StoppedError
         errors = self.crew.each(self._moving(), self.steps.commit, note=self.committed, then="")
         if errors and self.reopen is not None and all(map(is_lost, errors.values())):
             errors = self.crew.each(errors, self._bring_forward, note=self.committed, then="")

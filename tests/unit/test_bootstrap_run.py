@@ -6,17 +6,18 @@ import ast
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import longshore.bootstrap.host
 from longshore.bootstrap import EngineSettings, bootstrap_host, program, wish
+from longshore.bootstrap.host import images as host_images
 from longshore.bootstrap.settings import daemon_defaults
 from longshore.errors import AgentError, HostError
-from longshore.inventory.model import Environment, Logging, Registry
+from longshore.inventory.model import Environment, Group, Logging, Registry
 
 HOST = Path(longshore.bootstrap.host.__file__).parent
 WISH = {"check": False, "lock_timeout": 300}
@@ -160,8 +161,39 @@ def test_the_user_travels_in_the_request_and_nobody_is_made_unasked() -> None:
 
 
 def _environment(*registries: Registry) -> Environment:
-    values = SimpleNamespace(state_dir="/var/lib/x", registries={one.name: one for one in registries})
-    return cast(Environment, values)
+    return Environment(
+        name="prod",
+        root=Path(),
+        hosts={},
+        groups={"builders": Group("builders", ("b1",), ())},
+        apps={},
+        targets={},
+        registries={one.name: one for one in registries},
+        state_dir="/var/lib/x",
+    )
+
+
+def test_builders_get_the_image_store_and_every_host_gets_the_registrys_authority(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("a certificate")
+    environment = _environment(Registry("registry.test", ca=ca))
+    builder = wish(environment, EngineSettings(), check=True, host="b1")
+    other = wish(environment, EngineSettings(), check=True, host="web1")
+    assert (builder["store"], other["store"]) == (True, False)
+    assert other["certificates"] == {"registry.test": "a certificate"}
+    without = wish(replace(environment, registry="none"), EngineSettings(), check=True, host="web1")
+    assert without["store"] is True
+
+
+def test_an_engine_with_images_keeps_its_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, switched in (
+        ({"Images": 3, "Containers": 0}, False),
+        ({"Images": 0, "Containers": 0}, True),
+        ({}, True),
+        ({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, False),
+    ):
+        monkeypatch.setattr(host_images, "info", lambda said=said: said)
+        assert ("features" in host_images.with_store({"live-restore": True})) is switched, said
 
 
 def test_registries_become_the_engines_own_settings() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 PACKAGES = ("longshore", "longshore.bootstrap", "longshore.bootstrap.host")
 MODULES = (
     *("say", "versions", "system", "apt", "found", "repository", "packages"),
-    *("daemon", "service", "settings", "keys", "user", "folder", "main"),
+    *("daemon", "service", "images", "settings", "keys", "user", "folder", "main"),
 )
 """The modules in :mod:`longshore.bootstrap.host`, each after those that it imports."""
 

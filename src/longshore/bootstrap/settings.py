@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.errors import LongshoreError
+from longshore.inventory import patterns
 from longshore.inventory.model import Environment, Logging, Registry
 
 HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -40,9 +41,16 @@ class EngineSettings:
     """Seconds to wait for another package manager."""
 
 
-def wish(environment: Environment, settings: EngineSettings, *, check: bool) -> dict[str, Any]:
-    """The request for every host of ``environment``. JSON."""
+def wish(
+    environment: Environment, settings: EngineSettings, *, check: bool, host: str = ""
+) -> dict[str, Any]:
+    """The request for a host of ``environment``; without one, what they have in common. JSON.
+
+    Raises ``LongshoreError`` for a registry's ``ca`` that can't be read.
+    """
     return {
+        "store": environment.registry == "none" or host in builders(environment),
+        "certificates": _certificates(environment.registries.values()),
         "check": check,
         "state_dir": environment.state_dir,
         "source": settings.source,
@@ -53,6 +61,27 @@ def wish(environment: Environment, settings: EngineSettings, *, check: bool) -> 
         "user": settings.user,
         "daemon": daemon_defaults(settings, environment.registries.values()),
     }
+
+
+def builders(environment: Environment) -> frozenset[str]:
+    """The hosts that build images."""
+    pattern = environment.build.builders
+    if pattern is None:
+        group = environment.groups.get("builders")
+        return frozenset(group.hosts if group else ())
+    return frozenset(patterns.match(pattern, hosts=environment.hosts, groups=environment.groups))
+
+
+def _certificates(registries: Iterable[Registry]) -> dict[str, str]:
+    found = {}
+    for registry in registries:
+        if registry.ca is not None:
+            try:
+                found[registry.name] = registry.ca.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", None) or "it is no text"
+                raise LongshoreError(f"can't be read: {why}", where=str(registry.ca)) from None
+    return found
 
 
 def user_name(text: str) -> str:

@@ -154,8 +154,8 @@ def _who(
     have = "; ".join(f"{builder.name} has {', '.join(builder.platforms)}" for builder in mine)
     raise LongshoreError(
         f"{spec.name} is to be built for {platform}, and no builder can do that: {have}.",
-        hint="Install qemu-user-static there (`invoke bootstrap` does for builders), or add a host of that"
-        f" architecture to {GROUP}.",
+        hint="Install qemu-user-static and binfmt-support there, or add a host of that architecture to"
+        f" {GROUP}.",
     )
 
 

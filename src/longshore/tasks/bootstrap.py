@@ -48,14 +48,14 @@ def bootstrap(
             output.say(f"warning: {warning}")
         hosts = _hosts(environment, limit)
         settings = EngineSettings(docker_group=docker_group, user=user_name(user) if user else "")
-        request = wish(environment, settings, check=check)
+        requests = {name: wish(environment, settings, check=check, host=name) for name in hosts}
         with Links(environment) as links:
 
             def one(name: str) -> Outcome:
                 output.step(name, "connect")
                 return bootstrap_host(
                     links.link(name),
-                    request,
+                    requests[name],
                     python=environment.hosts[name].ssh.python,
                     tell=lambda text, detail: output.step(name, text, detail),
                 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.bootstrap.host import folder, packages, system, user
+from longshore.bootstrap.host import folder, images, packages, system, user
 from longshore.bootstrap.host.found import Found, look
 from longshore.bootstrap.host.say import Changes, Refusal, emit, note
 from longshore.bootstrap.host.service import Service
@@ -47,7 +47,9 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
     service = Service()
     found = look()
     state_dir, name = Path(wish["state_dir"]), wish["user"]
-    settings = Settings(changes, service, wish["daemon"], wish["state_dir"])
+    wanted = images.with_store(wish["daemon"]) if wish.get("store") else wish["daemon"]
+    settings = Settings(changes, service, wanted, wish["state_dir"])
+    images.trust(changes, wish.get("certificates") or {})
     if name:
         folder.need_free(state_dir, name)
         user.bring(changes, name)

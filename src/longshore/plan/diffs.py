@@ -65,10 +65,12 @@ def file_diffs(
 def _lines(release: Release | None, path: str | None, veil: Veil) -> list[str] | None:
     if release is None or path is None:
         return []
-    values = release.env if path == env_path(release.manifest) else release.env_files.get(path)
+    values = release.edited_env.get(path)
+    if values is None:
+        values = release.env if path == env_path(release.manifest) else release.env_files.get(path)
     if values is not None:
         return [f"{key}={_value(key, value, veil)}" for key, value in sorted(values.items())]
-    text = release.texts.get(path)
+    text = release.edited.get(path, release.texts.get(path))
     return None if text is None else [veil.hide_line(line) for line in text.splitlines()]
 
 

@@ -36,13 +36,13 @@ _IGNORED = {"build", "profiles", "pull_policy", "extends", "develop", "env_file"
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts")
 
 
-def fields_of(release: Release, name: str, veil: Veil) -> Fields:
-    """The fields of one service of a release."""
+def fields_of(release: Release, name: str, veil: Veil, *, whole: bool = True) -> Fields:
+    """The fields of one service of a release; not ``whole``: only those that need no compose file."""
     facts = release.manifest["services"][name]
     image = release.images[name]
     found: Fields = {"image": Field(image, _image(release, name, image))}
     found["replicas"] = Field(str(facts["replicas"]), str(facts["replicas"]), loose=True)
-    service = release.model.services.get(name) if release.model else None
+    service = release.model.services.get(name) if whole and release.model else None
     if isinstance(service, Map):
         _Reader(release, service, veil, found).run()
     elif facts["ports"]:
@@ -54,7 +54,7 @@ def sentence(name: str, before: Field | None, after: Field | None) -> str:
     """How a field changes: ``memory 512M → 256M``."""
     kind = name.partition(" ")[0]
     if before is not None and after is not None:
-        if after.differs and before.differs:
+        if after.differs and before.differs and after.shown == before.shown:
             return after.differs
         return f"{name} {before.shown or 'nothing'} → {after.shown or 'nothing'}"
     if kind in _KEYED and " " in name:

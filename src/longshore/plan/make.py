@@ -101,6 +101,12 @@ class _Difference:
         self.diffs: tuple[FileDiff, ...] = file_diffs(old, new, edited, veil) if old else ()
 
 
+UNREADABLE = (
+    "the compose files of the release on the host can't be read here, so only images, ports and files are"
+    " compared"
+)
+
+
 def changes_between(old: Release | None, new: Release, veil: Veil) -> list[Change]:
     """What differs, service by service and field by field; then what concerns the app."""
     after = new.manifest["services"]
@@ -108,13 +114,17 @@ def changes_between(old: Release | None, new: Release, veil: Veil) -> list[Chang
         return [Change(name, "start", "it is new on this host") for name in sorted(after)]
     before = old.manifest["services"]
     changes: list[Change] = []
+    whole = old.model is not None and new.model is not None
+    if not whole:
+        changes.append(Change(None, "unknown", UNREADABLE))
     for name in sorted({*before, *after}):
         if name not in after:
             changes.append(Change(name, "remove", "it is not in this release"))
         elif name not in before:
             changes.append(Change(name, "start", "it is new in this release"))
         else:
-            changes += _field_changes(name, fields_of(old, name, veil), fields_of(new, name, veil))
+            fields = (fields_of(release, name, veil, whole=whole) for release in (old, new))
+            changes += _field_changes(name, *fields)
     return changes + _settings(old.manifest, new.manifest)
 
 

@@ -12,8 +12,9 @@ Action = Literal["nothing", "release", "repair", "recover"]
 """``release``: another release; ``repair``: the same one, but it doesn't run as it was committed;
 ``recover``: a run before this one ended in the middle."""
 
-Deed = Literal["start", "recreate", "restart", "scale", "run again", "remove", "nothing"]
-"""What becomes of a service's containers. ``restart``: the same container is started again."""
+Deed = Literal["start", "recreate", "restart", "scale", "run again", "remove", "nothing", "maybe"]
+"""What becomes of a service's containers. ``restart``: the same container is started again;
+``maybe``: it can't be told."""
 
 
 @dataclass(frozen=True)

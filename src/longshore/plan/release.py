@@ -31,6 +31,9 @@ class Release:
     pins: Mapping[str, str] = field(default_factory=dict)
     hidden: Mapping[str, str] = field(default_factory=dict)
     """Why a file's text is not here, as the end of a sentence."""
+    edited: Mapping[str, str] = field(default_factory=dict)
+    """The texts on the host of files that were edited there, where ``texts`` has what they should be."""
+    edited_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def images(self) -> dict[str, str]:
@@ -111,33 +114,43 @@ def of_host(
 ) -> Release:
     """The release that a host has: what it sent, and what is the same as in ``new`` (path to SHA-256 in
     ``digests``) and wasn't sent."""
-    texts, env_files, hidden = {}, {}, {}
+    texts: dict[str, str] = {}
+    env_files: dict[str, dict[str, str]] = {}
+    hidden: dict[str, str] = {}
+    edited: dict[str, str] = {}
+    edited_env: dict[str, dict[str, str]] = {}
     for path, facts in manifest["files"].items():
         sent = stored["files"].get(path)
+        # What was edited on the host never took effect: what it should be is what counts.
+        known = digests.get(path) == facts["sha256"]
+        if known:
+            if path in new.texts:
+                texts[path] = new.texts[path]
+            if path in new.hidden:
+                hidden[path] = new.hidden[path]
+            if path in new.env_files:
+                env_files[path] = dict(new.env_files[path])
+            elif path == env_path(manifest):
+                env_files[path] = dict(new.env)
         if sent is None:
-            if digests.get(path) == facts["sha256"]:
-                if path in new.texts:
-                    texts[path] = new.texts[path]
-                if path in new.env_files:
-                    env_files[path] = dict(new.env_files[path])
-                if path in new.hidden:
-                    hidden[path] = new.hidden[path]
-        elif "text" in sent:
-            texts[path] = veil.restore(sent["text"])
+            continue
+        if "text" in sent:
+            (edited if known else texts)[path] = veil.restore(sent["text"])
         elif "env" in sent:
             values = new.env if path == env_path(manifest) else new.env_files.get(path, {})
-            env_files[path] = Veil(veil.salt, values).old_env(sent["env"])
+            old = Veil(veil.salt, values).old_env(sent["env"])
+            (edited_env if known else env_files)[path] = old
         else:
-            hidden[path] = (
-                f"{sent['size']} bytes"
-                if "size" in sent
-                else "missing"
-                if sent.get("missing")
-                else "a secret"
-            )
-    path = env_path(manifest)
-    env = env_files.pop(path) if path in env_files else dict(new.env) if path in texts else {}
-    return Release(manifest, texts, env, env_files, stored.get("pins") or {}, hidden)
+            hidden[path] = _why_hidden(sent)
+    env = env_files.pop(env_path(manifest), {})
+    pins = stored.get("pins") or {}
+    return Release(manifest, texts, env, env_files, pins, hidden, edited, edited_env)
+
+
+def _why_hidden(sent: Mapping[str, Any]) -> str:
+    if "size" in sent:
+        return f"{sent['size']} bytes"
+    return "missing on the host" if sent.get("missing") else "a secret"
 
 
 def env_path(manifest: Mapping[str, Any]) -> str:

@@ -28,13 +28,17 @@ def steps(
     seen: Mapping[str, Any],
 ) -> tuple[ServiceStep, ...]:
     """A step for every service of either release. ``mend``: service to what its drift wants."""
+    changes = tuple(changes)
     by_service: dict[str, list[Change]] = {}
     for change in changes:
         if change.service:
             by_service.setdefault(change.service, []).append(change)
+    unknown = any(change.what == "unknown" for change in changes)
     found: dict[str, ServiceStep] = {}
     for name in sorted({*new.manifest["services"], *(old.manifest["services"] if old else ())}):
         found[name] = _own(name, by_service.get(name, []), mend.get(name), new, seen)
+        if unknown and found[name].deed == "nothing":
+            found[name] = ServiceStep(name, "maybe")
     for name, deed in mend.items():
         if name not in found and deed == "remove":
             found[name] = ServiceStep(name, "remove", ("it is not part of the release",))

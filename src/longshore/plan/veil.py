@@ -20,6 +20,9 @@ _STANDS = re.compile(f"{wire.OPEN}([^ {wire.CLOSE}]+) ([0-9]+) ([0-9a-f]{{16}}){
 _MARK = re.compile(re.escape(MASK) + "[0-9a-f]{8}")
 _PASSWORD_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@:]*:([^/\s@]+)@", re.IGNORECASE)
 _SETS = re.compile(r"""^(\s*(?:-\s+)?["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?\s*[:=]\s*)(\S.*)$""")
+_INSIDE = re.compile(
+    r"""(?<![\w.-])(["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,{}\[\]]+)"""
+)
 _REFERENCE = re.compile(r"""["']?\$\{?[A-Za-z_][A-Za-z0-9_]*\}?["']?,?""")
 
 
@@ -74,10 +77,21 @@ class Veil:
     def hide_line(self, line: str) -> str:
         """A line of a file, also with what is set there under a secret's name, wherever it came from."""
         match = _SETS.match(line)
-        if match and looks_secret(match[2], match[3]) and not _REFERENCE.fullmatch(match[3].strip()):
-            found = _MARK.fullmatch(match[3].strip("\"' "))
-            return line if found else match[1] + self.mark(match[3])
-        return self.hide(line)
+        # A mapping in braces is looked into below.
+        if match and match[3][0] not in "{[":
+            return self.hide(self._hide_set(match))
+        return self.hide(_INSIDE.sub(self._hide_set, line))
+
+    def _hide_set(self, match: re.Match[str]) -> str:
+        """``NAME: value``, with the value's mark where the name is a secret's."""
+        name, value = match[2], match[3].strip()
+        if (
+            not looks_secret(name, value)
+            or _REFERENCE.fullmatch(value)
+            or _MARK.fullmatch(value.strip("\"'"))
+        ):
+            return match[0]
+        return match[1] + self.mark(value)
 
     @cached_property
     def _parts(self) -> dict[str, str]:

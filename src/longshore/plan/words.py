@@ -63,6 +63,7 @@ _DEEDS = {
     "scale": "scaled",
     "run again": "runs again",
     "remove": "removed",
+    "maybe": "may be recreated",
 }
 
 

@@ -16,14 +16,18 @@ _NAME = re.compile(
     r"|PASSWORD|SECRET|APIKEY|PASSWD",
     re.IGNORECASE,
 )
-_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@:]*:[^/\s@]+@", re.IGNORECASE)
+# From the colon on: a pattern that begins with the scheme takes minutes for a long text that has none.
+_URL_WITH_PASSWORD = re.compile(r"(?<=[a-z0-9+.-])://[^/\s@:]*:[^/\s@]+@", re.IGNORECASE)
 
 
 def looks_secret(name: str, value: str = "") -> bool:
     """Whether a variable of this name and value should be masked when shown.
 
-    Names like ``DB_PASSWORD``, ``API_KEY``, ``SENTRY_DSN``; values like ``postgres://app:pw@db/app``.
+    Names like ``DB_PASSWORD``, ``API_KEY``, ``SENTRY_DSN``; values like ``postgres://app:pw@db/app``, and the
+    URL of a webhook: who has it can post there.
     """
+    if "webhook" in name.lower() and value.startswith(("https://", "http://")):
+        return True
     return bool(_NAME.search(name)) or bool(value and _URL_WITH_PASSWORD.search(value))
 
 
@@ -60,7 +64,7 @@ def masked_values(environment: Environment) -> frozenset[str]:
                 found |= set(_telling(key, entry.value))
                 found |= {entry.value} if entry.sealed else set()
         for check in target.app.smoke:
-            found |= {value for name, value in check.headers.items() if _secret_header(name)}
+            found |= {value for name, value in check.headers.items() if secret_header(name)}
         for hook in target.app.notify:
             found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}
@@ -73,7 +77,8 @@ def public_names(environment: Environment) -> frozenset[str]:
     return frozenset(names | {name for one in environment.targets.values() for name in one.app.services})
 
 
-def _secret_header(name: str) -> bool:
+def secret_header(name: str) -> bool:
+    """Whether a header of this name holds what must not be shown."""
     return looks_secret(name) or name.lower() in ("authorization", "proxy-authorization", "cookie")
 
 

@@ -129,9 +129,9 @@ def _run(command: list[str], path: Path) -> None:
 
 def again(problem: LongshoreError) -> bool:
     """Show what is wrong and ask whether to go back to the editor; no without a terminal."""
-    sys.stderr.write(f"error: {problem}\n")
     if not sys.stdin.isatty():
         return False
+    sys.stderr.write(f"error: {problem}\n")
     sys.stderr.write("Edit it again? [Y/n] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("", "y", "yes")

@@ -38,7 +38,10 @@ def ask_person(question: str) -> str:
             pass
     except OSError:
         raise LongshoreError("there is no terminal to ask on") from None
-    return getpass.getpass(question)
+    try:
+        return getpass.getpass(question)
+    except EOFError:
+        raise LongshoreError("there is no terminal to ask on") from None
 
 
 def is_encrypted(data: bytes) -> bool:
@@ -137,7 +140,8 @@ class Keyring:
             refused.append(source.name)
         raise LongshoreError(
             f"{name} is not encrypted to your key ({', '.join(refused)}).",
-            hint="Somebody who can open it adds you: `invoke secrets.recipients --add 'YOUR PUBLIC KEY'`.",
+            hint="Somebody who can open it adds you: `invoke secrets.recipients --add "
+            f"'{(self.public() or ['YOUR PUBLIC KEY'])[0]}'`.",
         )
 
     def _identities(self, source: Source) -> list[Any]:

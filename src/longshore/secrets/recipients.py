@@ -15,7 +15,9 @@ from typing import Any
 from longshore.errors import LongshoreError, Problems, Where
 from longshore.secrets.files import write_private
 
-HEADER = "# Who can open this project's encrypted env files. One public key a line: age1… or ssh-ed25519 …\n"
+HEADER = (
+    "# Who can open this project's encrypted env files. One public key a line: age1… or ssh-ed25519 …\n\n"
+)
 _KEY = re.compile(r"(age1[0-9a-z]+|(?:ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+)(?:\s+(.*))?")
 
 
@@ -81,7 +83,7 @@ def read_recipients(path: Path, name: str) -> tuple[Recipient, ...]:
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
-            comment = line.lstrip("# ")
+            comment = line.lstrip("# ")  # of the line right below it
             continue
         try:
             one = parse_recipient(line)

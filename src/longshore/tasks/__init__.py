@@ -34,7 +34,7 @@ _MODULES = (
     "databases",
     "upkeep",
 )
-_NAMESPACES = ("lab", "lock")
+_NAMESPACES = ("lab", "lock", "secrets")
 
 
 def _tasks_of(module: ModuleType) -> list[Task]:  # type: ignore[type-arg]

@@ -15,6 +15,7 @@ from tests.unit.inventory_project import SHOP, loaded
 
 from longshore.console import Masks
 from longshore.errors import DeployError, HostError, LongshoreError
+from longshore.inventory.explaining import mask
 from longshore.inventory.hidden import masked_values
 from longshore.inventory.model import Webhook
 from longshore.rollout import Facts, HostReport, Report
@@ -173,3 +174,10 @@ def test_the_url_and_the_headers_of_the_inventory_are_secrets(tmp_path: Any, mon
     masks = Masks(masked_values(environment))
     assert "xyzzy" not in masks.text(f"POST {webhook.url} failed: /services/T0/B0/xyzzy")
     assert "plugh" not in masks.text("X-Key: plugh-plugh")
+
+
+def test_explaining_the_settings_shows_neither_the_url_nor_the_headers() -> None:
+    hook = {"webhook": "https://hooks.example.org/T0/xyzzy", "headers": {"X-Tok": "plugh"}, "format": "json"}
+    check = {"url": "/", "headers": {"Authorization": "Bearer plugh", "Accept": "text/html"}}
+    assert mask("notify", [hook]) == [{"webhook": "***", "headers": {"X-Tok": "***"}, "format": "json"}]
+    assert mask("smoke", [check])[0]["headers"] == {"Authorization": "***", "Accept": "text/html"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from longshore.errors import InventoryError, Where
-from longshore.inventory.hidden import looks_secret
+from longshore.inventory.hidden import looks_secret, secret_header
 from longshore.inventory.kinds import Kind
 from longshore.inventory.model import Environment, EnvValue, Host, Source, Variable
 from longshore.inventory.nearest import did_you_mean
@@ -149,7 +149,15 @@ def _masked(variable: Variable) -> Variable:
 def mask(name: str, value: Any) -> Any:
     """The value with everything in it that looks like a secret, by name or as a URL, replaced by ``***``."""
     if isinstance(value, Mapping):
-        return {str(key): mask(str(key), item) for key, item in value.items()}
+        if name == "headers":  # of a check or a webhook
+            return {
+                str(key): HIDDEN if secret_header(str(key)) else mask(str(key), item)
+                for key, item in value.items()
+            }
+        shown = {str(key): mask(str(key), item) for key, item in value.items()}
+        if "webhook" in value and isinstance(value.get("headers"), dict):
+            shown["headers"] = dict.fromkeys(map(str, value["headers"]), HIDDEN)
+        return shown
     if isinstance(value, (list, tuple)):
         return [mask(name, item) for item in value]
     if isinstance(value, str) and value and looks_secret(name, value):

@@ -1,0 +1,1 @@
+"""Deploys under load: that no request fails (`bin/test load`)."""

@@ -1,0 +1,68 @@
+"""``python -m tests.load``: deploys, failures and rollbacks under load, and a table of what was seen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.lab.project import PYTHON
+from tests.load.changes import changes
+from tests.load.ground import prepare, under_load
+
+from longshore.lab import Lab
+
+
+def main() -> int:
+    """Make the changes; 1 when a request failed."""
+    parser = argparse.ArgumentParser(prog="bin/test load", description=__doc__)
+    parser.add_argument("--changes", type=int, default=50, help="deploys and rollbacks (default: 50)")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second over both hosts")
+    parser.add_argument("--quiet", type=float, default=20.0, help="seconds of load before the first change")
+    parser.add_argument("--name", default="load", help="the lab's name")
+    asked = parser.parse_args()
+    lab = Lab(asked.name, say=lambda text: print(text, file=sys.stderr, flush=True))
+    try:
+        lab.up(2)
+        lab.registry_up()
+        lab.stand_in([PYTHON, "traefik:v3"])
+        with tempfile.TemporaryDirectory(prefix="longshore-load-") as folder:
+            return _measure(Path(folder), lab, asked)
+    finally:
+        lab.down()
+
+
+def _measure(root: Path, lab: Lab, asked: argparse.Namespace) -> int:
+    ground = prepare(root, lab, ("h1", "h2"), rate=asked.rate)
+    first = ground.deploy("r0")
+    if first.code:
+        print(first.all)
+        return 1
+    print("| change | ended | s | requests | p99 ms | wrong |\n|---|---|---|---|---|---|", flush=True)
+    with under_load(ground) as load:
+        began = time.monotonic()
+        time.sleep(asked.quiet)
+        quiet = load.percentile(0.99, began)
+        print(f"| quiet | | {asked.quiet:.0f} | | {quiet * 1000:.0f} | |", flush=True)
+        rows = []
+        for row in changes(ground, asked.changes):
+            rows.append(row)
+            wrong = "; ".join(row.wrong)
+            cells = [row.what, row.ended, f"{row.seconds:.1f}", row.requests, f"{row.p99 * 1000:.0f}", wrong]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    failures = load.failures()
+    total = len(load.outcomes)
+    during = sorted(row.p99 for row in rows)
+    print(f"\n{total} requests, {sum(failures.values())} failed.")
+    for what, count in failures.most_common(20):
+        print(f"  {count} times: {what}")
+    if during and quiet:
+        middle, worst = during[len(during) // 2] / quiet, during[-1] / quiet
+        print(f"p99 during a change, as a multiple of quiet: median {middle:.1f}, worst {worst:.1f}.")
+    return 1 if failures or any(row.wrong for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The changes that are made under load, in turn, and what is looked at after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from tests.lab.project import Done
+from tests.load.generator import Load
+from tests.load.ground import Ground
+
+DRAIN = 8.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change: what it was, how it ended, how long it took (s), the slowest hundredth of the requests
+    meanwhile (s), how many there were, and what went wrong (sentences)."""
+
+    what: str
+    ended: str
+    seconds: float
+    p99: float
+    requests: int
+    wrong: tuple[str, ...]
+
+
+def changes(ground: Ground, count: int) -> Iterator[Row]:
+    """Make so many changes, in turn: a good release, one that exits at once, one that fails after the switch,
+    a good one, a rollback."""
+    good = ["r0"]
+    for number in range(1, count + 1):
+        name = f"r{number}"
+        turn = number % 5
+        if turn == 2:
+            bad = partial(ground.deploy, name, EXIT_AT_ONCE="1")
+            yield observed(ground, f"{name} exits at once", 1, good[-1], bad)
+        elif turn == 3:
+            bad = partial(ground.deploy, name, BROKEN_LATER="1")
+            yield observed(ground, f"{name} fails its smoke test", 1, good[-1], bad)
+        elif turn == 0 and len(good) > 1:
+            gone = good.pop()
+            back = partial(ground.project.run, "rollback", "--env", "try")
+            yield observed(ground, f"rollback from {gone}", 0, good[-1], back)
+        else:
+            good.append(name)
+            yield observed(ground, f"{name} is good", 0, name, partial(ground.deploy, name))
+
+
+def observed(ground: Ground, what: str, code: int, release: str, change: Callable[[], Done]) -> Row:
+    """Make one change under load. ``code`` is how it must end, ``release`` what must answer afterwards."""
+    load = ground.load
+    failed_before = sum(load.failures().values())
+    began = time.monotonic()
+    done = change()
+    ended = time.monotonic()
+    time.sleep(1.0)
+    wrong = []
+    if done.code != code:
+        wrong.append(f"it ended with {done.code}, not {code}: {done.err[-300:]}")
+    stale = {name: n for name, n in load.answered_by(ended, ended + 1.0).items() if name != release}
+    if stale:
+        wrong.append(f"answered by another release than {release} afterwards: {stale}")
+    failed = sum(load.failures().values()) - failed_before
+    if failed:
+        wrong.append(f"{failed} failed")
+    return Row(
+        what,
+        "WRONG" if wrong else "as expected",
+        seconds=ended - began,
+        p99=load.percentile(0.99, began, ended),
+        requests=sum(began <= one.began < ended for one in load.outcomes),
+        wrong=tuple(wrong),
+    )

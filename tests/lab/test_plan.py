@@ -165,7 +165,8 @@ def test_everything_that_was_changed_by_hand_is_said_and_repaired(project: Proje
         docker rm -f shop-behind-1
         docker run -d --init --name shop-behind-1 --network shop_default -e EVIL=1 \
           --label longshore.app=shop --label $label.project=shop --label $label.service=behind \
-          --label $label.oneoff=False --label $label.container-number=1 --label $label.config-hash=$hash {image} sleep 999
+          --label $label.oneoff=False --label $label.container-number=1 \
+          --label $label.config-hash=$hash {image} sleep 999
         docker run -d --init --name guest --label $label.project=shop --label $label.service=guest \
           {image} sleep 999
         echo 'DB_PASSWORD="mine"' > /var/lib/longshore/shop/current/bundle/.env

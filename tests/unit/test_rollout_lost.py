@@ -190,6 +190,7 @@ def test_a_run_elsewhere_stops_one_that_was_limited_to_other_hosts() -> None:
     other.call(wire.LOCK, {"app": "shop", "by": "bob@desk", "run": "x"})
     report, _ = run(fleet, story(fleet, "2", only=("h2",), hosts=("h1", "h2", "h3")))
     assert not report.ok
+    assert "bob@desk" in problems(report)
     assert running(fleet)["h2"] == OLD
     assert fleet["h1"].app("shop").lock is None
 

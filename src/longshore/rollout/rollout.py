@@ -109,11 +109,13 @@ class Rollout:
         for part in (hosts[:1], hosts[1:]):
             errors = self.crew.each(part, self.steps.lock, note=self.locked)
             for host, error in errors.items():
-                if host in self.steps.moves or words.is_locked(error):
+                if host in self.steps.moves:
                     self.failed[host] = error
+                elif words.is_locked(error):
+                    self.problems.append(error)
                 else:
                     self.output.say(f"note: {host} is not part of this run, and was not locked: {error}")
-            if self.failed:
+            if self.failed or self.problems:
                 raise _StoppedError
 
     def _migrate(self) -> None:

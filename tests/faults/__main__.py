@@ -18,6 +18,9 @@ from tests.faults.walk import walk
 
 from longshore.lab import Lab, LabError
 
+IN_A_ROW = 3
+"""So many cases that did not come to pass, one after the other, end the run."""
+
 
 def main() -> int:
     """Run what was asked for; 1 when a promise was broken."""
@@ -52,7 +55,7 @@ def main() -> int:
             ground.prepare()
             if asked.runs:
                 return walk(ground, chosen, runs=asked.runs, seed=asked.seed)
-            outcomes = run_all(ground, chosen, verbose=asked.verbose)
+            outcomes = run_all(ground, chosen, write=not asked.no_write, verbose=asked.verbose)
         except LabError as problem:
             print(f"error: {problem}", file=sys.stderr)
             return 1
@@ -60,8 +63,6 @@ def main() -> int:
             ground.end_runs()
             if not asked.keep:
                 lab.down()
-    if not asked.no_write:
-        table.write(outcomes)
     broken = [one for one in outcomes if one.wrong]
     print(f"{len(outcomes)} cases, {len(broken)} with a promise that was not kept.")
     return 1 if broken or len(outcomes) < len(chosen) else 0
@@ -76,10 +77,12 @@ def choose(patterns: Sequence[str]) -> list[Case]:
     return [case for case in CASES if not patterns or fits(case.name)]
 
 
-def run_all(ground: Ground, cases: Sequence[Case], *, verbose: bool = False) -> list[Outcome]:
-    """Run these cases one after the other, each on a fleet that is whole."""
+def run_all(ground: Ground, cases: Sequence[Case], *, write: bool, verbose: bool = False) -> list[Outcome]:
+    """Run these cases one after the other, each on a fleet that is whole. Rows are written as they come: a
+    run that is ended early was not for nothing."""
     outcomes: list[Outcome] = []
     whole = False
+    missed = 0
     for number, case in enumerate(cases, 1):
         if case.small_disk != disk.is_small(ground, HOST):
             disk.shrink(ground, HOST) if case.small_disk else disk.restore(ground, HOST)
@@ -90,13 +93,20 @@ def run_all(ground: Ground, cases: Sequence[Case], *, verbose: bool = False) -> 
             outcome = run_case(ground, case)
         except (BadCaseError, LabError, OSError) as problem:
             whole = False
+            missed += 1
             print(f"[{number}/{len(cases)}] {case.name}: it did not come to pass: {problem}", flush=True)
             if verbose:
                 traceback.print_exc()
                 print("\n".join(run.said for run in ground.runs if run.output.exists()), flush=True)
+            if missed == IN_A_ROW:
+                print("error: so it is no use to go on.", file=sys.stderr)
+                break
             continue
+        missed = 0
         whole = not outcome.wrong
         outcomes.append(outcome)
+        if write:
+            table.write([outcome])
         print(f"[{number}/{len(cases)}] {table.line(outcome)}", flush=True)
         if verbose or outcome.wrong:
             print("    " + outcome.said.replace("\n", "\n    "), flush=True)

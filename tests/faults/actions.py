@@ -111,10 +111,21 @@ def kill_engine(ground: Ground, run: Run, host: str) -> None:
 
 def kill_agent(ground: Ground, run: Run, host: str) -> None:
     """SIGKILL to the host's agent."""
-    found = [process for pid in ground.agents(host) for process in [Process.of(pid)] if process]
-    if not found:
+    found = ground.agents(host)
+    _kill(host, [pid for pid in found if ground.parent(pid) in found] or found)
+
+
+def kill_agent_and_guardian(ground: Ground, run: Run, host: str) -> None:
+    """SIGKILL to the host's agent and to the process that stands behind it."""
+    found = ground.agents(host)
+    _kill(host, sorted(found, key=lambda pid: ground.parent(pid) in found))  # the guardian first
+
+
+def _kill(host: str, pids: list[int]) -> None:
+    processes = [process for process in map(Process.of, pids) if process is not None]
+    if not processes:
         raise LabError("There is no agent to kill.", where=host)
-    for process in found:
+    for process in processes:
         process.kill()
 
 

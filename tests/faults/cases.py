@@ -95,13 +95,14 @@ def at(
     good: bool = True,
     variables: Mapping[str, str] | None = None,
 ) -> Case:
-    """A fault at one step of the deploy of a good release."""
+    """A fault at one step of a deploy, of a good release if nothing else is said."""
     what = f"{_says(do)}; {STEP[step].what}"
     return Case(
         f"{title}: {step}",
         what,
         do,
         at=step,
+        words=("deploy",) if good else ("deploy", SOON),
         end=end,
         mixed=mixed,
         host=host,
@@ -124,9 +125,9 @@ def _at_every_step() -> list[Case]:
             end: End = (
                 "old" if STEPS.index(step) < STEP_OF_COMMIT and do is actions.kill_controller else "either"
             )
-            # Whoever lost its agent or its power is brought in line by the next one who takes the lock. And
-            # nobody but the controller can bring the second host along when the first has committed.
-            mixed = do in (actions.power_off, actions.kill_agent) or (
+            # Who lost its power is brought in line by the next one who takes the lock. And nobody but the
+            # controller can bring the second host along when the first has committed.
+            mixed = do is actions.power_off or (
                 step.name == "between commits" and do in (actions.kill_controller, actions.cut)
             )
             host = OTHER if step.name == "between commits" else HOST
@@ -136,6 +137,8 @@ def _at_every_step() -> list[Case]:
 
 STEP_OF_COMMIT = [step.name for step in STEPS].index("committing")
 SICK = {"SICK": "always"}
+SOON = "--set=longshore.apps.shop.health_timeout=5s"
+"""A release that never gets healthy is given up early."""
 OUT_OF_REACH: tuple[Action, ...] = (actions.cut, actions.cut_all, actions.power_off, actions.power_off_all)
 """What leaves a host where the controller can't ask it how it came out."""
 
@@ -160,7 +163,10 @@ def _controller() -> list[Case]:
         at("between commits", "power off everywhere", actions.power_off_all, mixed=True),
         at("commit, current moved", "controller killed", actions.kill_controller),
         at("commit, current moved", "power off", actions.power_off, mixed=True),
-        at("commit, current moved", "agent killed", actions.kill_agent, mixed=True),
+        at("commit, current moved", "agent killed", actions.kill_agent),
+        at("switching", "agent and guardian killed", actions.kill_agent_and_guardian, mixed=True),
+        at("verifying", "agent and guardian killed", actions.kill_agent_and_guardian, mixed=True),
+        at("between commits", "agent and guardian killed", actions.kill_agent_and_guardian, host=OTHER),
         at("verifying", "dockerd killed", actions.kill_engine),
         at("switching", "dockerd killed", actions.kill_engine),
     ]
@@ -173,7 +179,7 @@ def _going_back() -> list[Case]:
         return at("going back", title, do, end="old", good=False, variables=SICK, mixed=mixed)
 
     def bad(title: str, do: Action) -> Case:
-        return at("verifying", title, do, good=False, variables=SICK, mixed=True)
+        return at("verifying", title, do, good=False, variables=SICK, mixed=do is actions.power_off)
 
     return [
         case("controller killed", actions.kill_controller),
@@ -189,7 +195,7 @@ def _going_back() -> list[Case]:
         ),
         at("verifying", "agent killed, of a bad release", actions.kill_agent, good=False, variables=SICK),
         case("dockerd restarted", actions.restart_engine),
-        case("agent killed", actions.kill_agent, mixed=True),
+        case("agent killed", actions.kill_agent),
         case("Ctrl-C", actions.ctrl_c),
     ]
 
@@ -258,16 +264,16 @@ def _releases() -> list[Case]:
         ),
         bad(
             "never healthy",
-            "`health_timeout: 6s`",
-            "not healthy after 6 s",
-            (f"{app}.health_timeout=6s",),
+            "`health_timeout: 5s`",
+            "not healthy after 5 s",
+            (SOON,),
             SICK="always",
         ),
         bad(
             "healthy on all but one host",
-            "`health_timeout: 6s`; only h2 never gets healthy",
-            "not healthy after 6 s",
-            (f"{app}.health_timeout=6s",),
+            "`health_timeout: 5s`; only h2 never gets healthy",
+            "not healthy after 5 s",
+            (SOON,),
             SICK="h2",
             HOST="'{{ inventory_hostname }}'",
         ),
@@ -380,6 +386,7 @@ def _disk() -> list[Case]:
             f"{_says(fill)}; {STEP[step].what}",
             fill,
             at=step,
+            words=("deploy", SOON) if variables else ("deploy",),
             end=end,
             image=image,
             variables=variables,

@@ -246,11 +246,19 @@ class Ground:
                 continue
         return found
 
+    @staticmethod
+    def parent(pid: int) -> int:
+        """The parent of a process of this machine; 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return 0
+
     # In order again
 
     def calm(self, timeout: float = LEASE + 40) -> bool:
         """Wait until no agent works any more: the runs are over, or the hosts have given them up."""
-        return wait_until(lambda: not any(map(self.agents, self.hosts)), timeout=timeout, pause=0.1)
+        return wait_until(lambda: not any(map(self.agents, self.hosts)), timeout=timeout, pause=0.2)
 
     def power_on(self) -> None:
         """Every host runs and is connected, and every engine answers."""

@@ -2,7 +2,7 @@
 
 ``dotenv_corpus.json`` beside this file has, for each, what Compose 2.26.1 and ``docker create --env-file``
 26.1.5 read on a practice host: the variables, or ``null`` where they refused the file. The lab tests ask a
-real one again; ``LONGSHORE_RECORD=1`` there writes the file anew.
+real one again; ``python -m tests.lab.record_dotenv LAB`` writes the file anew.
 """
 
 from __future__ import annotations

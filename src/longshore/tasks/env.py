@@ -81,8 +81,9 @@ def env(
     output = make_output(as_json=json)
     try:
         if check:
+            ignored = _codes(ignore or [])
             found = _look(env, app=app, file=file, example=example)
-            done(_tell(found, output, ignored=_codes(ignore or []), strict=strict))
+            done(_tell(found, output, ignored=ignored, strict=strict))
         elif diff:
             done(_compare(diff[0], diff[1], app, output))
         else:

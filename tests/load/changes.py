@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.lab.project import Done
-from tests.load.generator import Load
 from tests.load.ground import Ground
 
 DRAIN = 8.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ def test_a_script_is_split_where_a_shell_would() -> None:
         ("curl", False),
         ("sh", True),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RUN " + "a" * 200_000,
+        "RUN " + "$(" * 20_000,
+        "RUN " + "'\"" * 20_000,
+        "RUN " + "a://" * 20_000,
+        "ARG A=xxxx\n" + "ARG A=$A$A$A$A\n" * 40 + "FROM $A\n",
+        "ONBUILD " * 5_000 + "RUN x",
+    ],
+)
+def test_a_file_that_was_made_to_be_slow_is_not(text: str) -> None:
+    begun = time.process_time()
+    lint("FROM a:1\n" + text, "Dockerfile", Path("/nowhere"))
+    assert time.process_time() - begun < 3
 
 
 _PIECES = st.sampled_from(

@@ -285,7 +285,8 @@ class _Reader:
             return None
         moved = tuple((max(at - begin, 0), number) for at, number in starts)
         moved = tuple(dict(moved).items())  # of several that begin before the text, the last counts
-        trigger = self.make(text, begin, starts, line) if name == "ONBUILD" else None
+        # One in another is refused below, and isn't followed further down.
+        trigger = self.make(text, begin, starts, line) if name == "ONBUILD" and not offset else None
         if trigger is not None and trigger.name in ("ONBUILD", "FROM", "MAINTAINER"):
             self.mistakes.append(Mistake(line, f"ONBUILD can't have {trigger.name}"))
         return Instruction(

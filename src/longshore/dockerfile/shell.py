@@ -122,41 +122,44 @@ def _command(words: list[tuple[str, int]], base: int, piped: bool) -> Command:
 
 def _word(script: str, at: int, inner: list[tuple[str, int]]) -> tuple[str, int]:
     """The word that begins at ``at``, and where it ends. Scripts in ``$(…)`` and backquotes: ``inner``."""
-    word = ""
+    word: list[str] = []  # joined once: a long word would be copied with each character
     quote = ""
     while at < len(script):
         char = script[at]
         if char == "\\" and quote != "'":
-            word += script[at + 1 : at + 2] if script[at + 1 : at + 2] != "\n" else ""
+            word.append(script[at + 1 : at + 2].strip("\n"))
             at += 2
         elif script.startswith(("$(", "<(", ">("), at) and quote != "'" and (char == "$" or not quote):
             close = _close(script, at + 2)
             inner.append((script[at + 2 : close], at + 2))
-            word += script[at : close + 1]
+            word.append(script[at : close + 1])
             at = close + 1
         elif script.startswith("${", at) and quote != "'":
             close = script.find("}", at)
             close = len(script) if close < 0 else close
-            word += script[at : close + 1]
+            word.append(script[at : close + 1])
             at = close + 1
         elif char == "`" and quote != "'":
             close = script.find("`", at + 1)
             close = len(script) if close < 0 else close
             inner.append((script[at + 1 : close], at + 1))
-            word += script[at : close + 1]
+            word.append(script[at : close + 1])
             at = close + 1
         elif quote:
-            quote, word = ("", word) if char == quote else (quote, word + char)
+            if char == quote:
+                quote = ""
+            else:
+                word.append(char)
             at += 1
         elif char in "\"'":
             quote = char
             at += 1
-        elif char.isspace() or char in ";|()" or (char == "&" and not word.endswith((">", "<"))):
+        elif char.isspace() or char in ";|()" or (char == "&" and word[-1:] not in ([">"], ["<"])):
             break
         else:
-            word += char
+            word.append(char)
             at += 1
-    return word, at
+    return "".join(word), at
 
 
 def _close(script: str, at: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_LONGEST = 10_000
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?:(:?[-+])([^{}]*))?\}|([A-Za-z_]\w*))")
 
 
@@ -20,7 +21,9 @@ def expand(text: str, values: dict[str, str]) -> str:
             return other if there else ""
         return match.group(0) if known is None else known
 
-    return _VARIABLE.sub(value, text)
+    # Values that hold each other twice grow without end; nobody's image has a name like that.
+    made = _VARIABLE.sub(value, text)
+    return made if len(made) <= _LONGEST else text
 
 
 def pairs(text: str, escape: str = "\\") -> list[tuple[str, str, int]]:
@@ -39,28 +42,32 @@ def pairs(text: str, escape: str = "\\") -> list[tuple[str, str, int]]:
 def split(text: str, escape: str = "\\") -> list[tuple[str, int]]:
     """Words with their offsets: quotes group and are taken off, the escape character keeps the next one."""
     words: list[tuple[str, int]] = []
-    word, start, quote, at = "", -1, "", 0
+    word: list[str] = []
+    start, quote, at = -1, "", 0
     while at < len(text):
         char = text[at]
         if char == escape and quote != "'" and at + 1 < len(text):
             start = at if start < 0 else start
-            word += text[at + 1]
+            word.append(text[at + 1])
             at += 2
             continue
         if quote:
-            quote, word = ("", word) if char == quote else (quote, word + char)
+            if char == quote:
+                quote = ""
+            else:
+                word.append(char)
         elif char in "\"'":
             quote, start = char, at if start < 0 else start
         elif char.isspace():
             if start >= 0:
-                words.append((word, start))
-            word, start = "", -1
+                words.append(("".join(word), start))
+            word, start = [], -1
         else:
             start = at if start < 0 else start
-            word += char
+            word.append(char)
         at += 1
     if start >= 0:
-        words.append((word, start))
+        words.append(("".join(word), start))
     return words
 
 

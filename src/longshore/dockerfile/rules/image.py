@@ -18,7 +18,10 @@ _PUBLIC = re.compile(
     re.IGNORECASE,
 )
 _NO_SECRET = re.compile(r"|true|false|yes|no|on|off|none|null|\d{1,3}", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@:'\"]+:(?!\$\(cat )[^/\s@'\"]+@", re.IGNORECASE)
+# Bounded, so that a long line costs no more than its length.
+_CREDENTIALS = re.compile(
+    r"[a-z][a-z0-9+.-]{0,20}://[^/\s@:'\"]{1,100}:(?!\$\(cat )[^/\s@'\"]{1,300}@", re.IGNORECASE
+)
 # NAME=value in a script: an export, or a line that is written into a file. Not $X, not $(cat …).
 _ASSIGNED = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=(?:\"([^\"$`]+)\"|'([^'$`]+)'|([^\s\"'$`;&|<>)]+))")
 _SECRET_FILES = re.compile(

@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,11 +66,24 @@ def lab(lab_wanted: None) -> Iterator[Lab]:
                 made.registry_up()
                 for name in HOSTS:
                     made.ssh(name, ["sh", "-c", PATIENT])
+                    _answers(made, name)
             except LabError as problem:
                 pytest.fail(f"{problem} (LONGSHORE_NO_LAB=1 runs the other tests.)", pytrace=False)
             yield made
         finally:
             made.down()
+
+
+def _answers(made: Lab, name: str) -> None:
+    """A host's sshd that was told to read its settings anew doesn't listen for a moment."""
+    for attempt in range(50):
+        try:
+            time.sleep(0.1)
+            made.ssh(name, ["true"])
+            return
+        except LabError:
+            if attempt == 49:
+                raise
 
 
 @contextmanager

@@ -150,7 +150,7 @@ class Moving:
             raise HostError(
                 f"the layer {digest[:19]} of {self.stored.name} did not come whole from the builder.",
                 where=self.builder.host,
-                hint="Run it again; if that doesn't help, build it anew with --no-cache.",
+                hint="Run it again; if that doesn't help, build it anew with --fresh.",
             )
 
     def _bring(

@@ -9,7 +9,7 @@ from longshore.tasks.command import task
 _HELP = {
     "service": "only this service's image",
     "dirty": "also in production: build what is not committed",
-    "no-cache": "build every step anew",
+    "fresh": "build every step anew",
     "pull": "ask the registry for newer base images",
 }
 
@@ -22,12 +22,12 @@ def build(
     limit: str = "",
     service: str = "",
     dirty: bool = False,
-    no_cache: bool = False,
+    fresh: bool = False,
     pull: bool = False,
     json: bool = False,
 ) -> None:
     """Build the images of the services that have a `build`, for every platform; nothing is pushed."""
-    _run("image", env, app, limit, service, dirty=dirty, no_cache=no_cache, pull=pull, json=json)
+    _run("image", env, app, limit, service, dirty=dirty, fresh=fresh, pull=pull, json=json)
 
 
 @task(
@@ -44,7 +44,7 @@ def push(
     limit: str = "",
     service: str = "",
     dirty: bool = False,
-    no_cache: bool = False,
+    fresh: bool = False,
     pull: bool = False,
     provenance: bool = False,
     sbom: bool = False,
@@ -78,7 +78,7 @@ def _run(
     service: str,
     *,
     dirty: bool,
-    no_cache: bool,
+    fresh: bool,
     pull: bool,
     json: bool,
     changes: dict[str, bool] | None = None,
@@ -87,9 +87,9 @@ def _run(
     from longshore.tasks.fleet import open_fleet
     from longshore.tasks.pinning import bring_built
 
-    with open_fleet(env=env, app=app, limit=limit, json=json) as opened:
+    with open_fleet(env=env, app=app, limit=limit, json=json, values=True) as opened:
         fleet = with_settings(opened, **changes) if changes else opened
-        built = build_images(fleet, way, service=service, dirty=dirty, no_cache=no_cache, pull=pull)
+        built = build_images(fleet, way, service=service, dirty=dirty, no_cache=fresh, pull=pull)
         if not built:
             fleet.output.say("No service here has a build section: there is nothing to build.")
         elif way == "push" and fleet.environment.registry == "none":

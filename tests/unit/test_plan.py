@@ -18,7 +18,11 @@ from longshore.agent.store import AppStore
 from longshore.errors import LongshoreError, Problems
 from longshore.inventory.model import Health, Logging
 from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question
+from longshore.plan.make import changes_between
+from longshore.plan.release import of_bundle
 from longshore.plan.saved import check, check_choice, load, save
+from longshore.plan.steps import steps
+from longshore.plan.veil import Veil
 from longshore.plan.words import lines
 from longshore.render import Bundle, render
 from longshore.render.pack import pack
@@ -179,6 +183,19 @@ def test_what_depends_on_what_is_made_anew_is_made_anew_too_and_named_with_the_r
     assert (steps["web"].deed, steps["web"].gap) == ("recreate", True)
     assert steps["job"].deed == "nothing"
     assert "job: untouched" in lines(plan)
+
+
+def test_a_service_that_can_run_twice_has_no_gap_and_is_not_made_anew_with_what_it_needs(case: Case) -> None:
+    def deeds(changed: str) -> tuple[str, bool]:
+        bundle = case.bundle(SHOP.replace(changed, changed[:-1] + "9"))
+        old, new = of_bundle(case.old), of_bundle(bundle)
+        new.manifest["services"]["web"]["twin"] = True
+        changes = changes_between(old, new, Veil("", {}))
+        (web,) = [one for one in steps(old, new, changes, {}, case.seen(bundle)) if one.service == "web"]
+        return web.deed, web.gap
+
+    assert deeds("db:1") == ("nothing", False)
+    assert deeds("serve --workers 2") == ("recreate", False)
 
 
 def test_a_job_that_has_ended_runs_again_with_the_rest(case: Case) -> None:

@@ -93,7 +93,8 @@ def _spread(found: dict[str, ServiceStep], sources: set[str], new: Release, *, s
         more = {
             name: sorted(needs(name, new, shared=shared) & reached)
             for name in new.manifest["services"]
-            if name not in reached and needs(name, new, shared=shared) & reached
+            # One that can run twice is brought by itself, and stays when it is as it should be.
+            if name not in reached and not _has_twin(name, new) and needs(name, new, shared=shared) & reached
         }
         if not more:
             return
@@ -101,4 +102,4 @@ def _spread(found: dict[str, ServiceStep], sources: set[str], new: Release, *, s
             reached.add(name)
             if found[name].deed in ("nothing", "restart", "scale", "run again"):
                 because = tuple(f"{other}, which it depends on" for other in reasons)
-                found[name] = ServiceStep(name, "recreate", because, gap=not _has_twin(name, new))
+                found[name] = ServiceStep(name, "recreate", because, gap=True)

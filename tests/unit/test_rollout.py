@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.rollout_factory import HOSTS
+from tests.unit.rollout_factory import bundle as _bundle
+from tests.unit.rollout_factory import deployed as _deployed
+from tests.unit.rollout_factory import story as _story
 
 from longshore.agent import wire
 from longshore.console import make_output
 from longshore.errors import AgentError, ConnectionLostError
 from longshore.inventory.model import Migrate, SmokeCheck
 from longshore.remote.fake import FakeFleet, FakeSession
-from longshore.render.bundle import Bundle, BundleFile, ServiceFacts
 from longshore.roles import Hook, HookName, Role
 from longshore.rollout import Facts, Move, Report, Rollout
 from longshore.rollout.crew import Crew
 from longshore.rollout.moves import Story
 
-HOSTS = ("h1", "h2", "h3")
 MIGRATE = Migrate("api", ("alembic", "upgrade", "head"))
-
-
-def _bundle(host: str, version: str, services: Iterable[str] = ("api",)) -> Bundle:
-    files = (BundleFile("compose.yml", version.encode()),)
-    known = {name: ServiceFacts(name, f"{name}:{version}", 1, False, True) for name in services}
-    return Bundle("shop", host, "shop", files, ("compose.yml",), ".", (), known)
-
-
-def _story(fleet: FakeFleet, version: str, **more: object) -> Story:
-    moves = tuple(
-        Move(
-            host=name,
-            release=_bundle(name, version).id,
-            expect=host.app("shop").current,
-            services=frozenset({"api"}),
-            bundle=_bundle(name, version),
-        )
-        for name, host in fleet.hosts.items()
-    )
-    return replace(Story("shop", moves, Facts("run1", "ann@laptop")), **more)  # type: ignore[arg-type]
 
 
 def _run(fleet: FakeFleet, story: Story) -> tuple[Report, Rollout]:
@@ -51,14 +32,6 @@ def _run(fleet: FakeFleet, story: Story) -> tuple[Report, Rollout]:
     for session in sessions.values():
         session.close()
     return report, rollout
-
-
-def _deployed(version: str = "1") -> FakeFleet:
-    fleet = FakeFleet(*HOSTS)
-    assert _run(fleet, _story(fleet, version))[0].ok
-    for host in fleet.hosts.values():
-        host.calls.clear()
-    return fleet
 
 
 def _running(fleet: FakeFleet) -> set[str | None]:

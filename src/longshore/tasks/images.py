@@ -63,7 +63,7 @@ def push(
         limit,
         service,
         dirty=dirty,
-        no_cache=no_cache,
+        fresh=fresh,
         pull=pull,
         json=json,
         changes=changes,

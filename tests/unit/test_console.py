@@ -9,7 +9,7 @@ import json
 import pytest
 
 from longshore.console import Masks, bytes_text, make_output, seconds_text
-from longshore.errors import AgentError, LongshoreError, Problems, Where
+from longshore.errors import AgentError, HookError, LongshoreError, Problems, Where
 
 SECRET = 'p$ss"w\\rd\n second line of it'
 
@@ -88,3 +88,19 @@ def test_sizes_and_times_as_people_read_them() -> None:
     assert [seconds_text(n) for n in (0.44, 12.2, 184, 7500, 300_000)] == [
         "0.4 s", "12 s", "3 min 4 s", "2 h 5 min", "3 days",
     ]  # fmt: skip
+
+
+def test_a_hook_that_failed_is_shown_with_its_last_lines_and_as_json_with_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = HookError("the hook hooks/x exited with code 3", where="h1", log=("no quorum",), hook="hooks/x")
+    make_output(stream=io.StringIO()).error(error)
+    assert capsys.readouterr().err.splitlines() == [
+        "error: h1: the hook hooks/x exited with code 3.",
+        "  the last lines of hooks/x:",
+        "  | no quorum",
+    ]
+    said = io.StringIO()
+    make_output(as_json=True, stream=said).error(error)
+    value = json.loads(said.getvalue())
+    assert (value["code"], value["detail"]) == ("hook-failed", {"hook": "hooks/x", "log": ["no quorum"]})

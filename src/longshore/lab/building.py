@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from longshore.images.context import context_of, names
 from longshore.lab.commands import LabError
 
 if TYPE_CHECKING:
@@ -44,15 +45,11 @@ def build(lab: Lab, folder: Path, image: str, *, host: str = "h1", platform: str
 
 
 def context(folder: Path) -> bytes:
-    """The build's context as a tar, without what ``.dockerignore`` names."""
-    from docker.utils.build import exclude_paths
-
-    ignore = folder / ".dockerignore"
-    lines = [line.strip() for line in ignore.read_text().splitlines()] if ignore.is_file() else []
-    patterns = [line for line in lines if line and not line.startswith("#")]
+    """The build's context as a tar, without what ``.dockerignore`` names, and with the Dockerfile."""
     buffer = io.BytesIO()
+    found = [name for name, _ in names(context_of(folder, folder / "Dockerfile"))]
     # Docker takes a stream that begins with a header of PAX for a Dockerfile.
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for name in sorted(exclude_paths(str(folder), patterns, dockerfile="Dockerfile")):
+        for name in sorted({*found, "Dockerfile"}):
             archive.add(folder / name, arcname=name, recursive=False)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """The service that is deployed under load: HTTP/1.1 and WebSockets with the standard library alone.
 
-Every answer says which release gave it. ``GET /`` at once, ``GET /slow?s=6`` after so long, ``POST /`` with the
-SHA-256 of the body, ``/ws`` echoes what it is sent. SIGTERM: what is under way is finished, and
+Every answer says which release gave it. ``GET /`` at once, ``GET /slow?s=6`` after so long, ``POST /`` with
+the SHA-256 of the body, ``/ws`` echoes what it is sent. SIGTERM: what is under way is finished, and
 WebSockets are closed as the protocol has it (RFC 6455, 1001).
 """
 

@@ -113,6 +113,19 @@ def test_without_a_health_check_it_must_have_run_for_the_stability_window() -> N
     assert _watch(FakeEngine([_raw("worker")]), worker={}) == ["worker running"]
 
 
+def test_a_stability_that_is_asked_for_holds_for_what_is_healthy_at_once_too() -> None:
+    def watch(started: float) -> None:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - started))
+        engine = FakeEngine([_raw("api", status="Up (healthy)")], full={"State": {"StartedAt": at}})
+        manifest = _manifest(api={})
+        manifest["settings"]["steady"] = 60
+        Watch(engine, manifest, lambda *_, **__: None).run()  # type: ignore[arg-type]
+
+    watch(90)
+    with pytest.raises(Refusal, match=r"not healthy after 0\.5 s"):
+        watch(5)
+
+
 def test_unhealthy_is_told_with_the_checks_output() -> None:
     full = {"State": {"Health": {"Log": [{"Output": "curl: (7) refused\n"}]}}}
     with pytest.raises(Refusal, match=r"unhealthy.*refused"):

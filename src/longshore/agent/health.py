@@ -75,6 +75,8 @@ class Watch:
         settings = manifest["settings"]
         self.timeout = float(settings.get("health_timeout", 120))
         self.stability = float(settings.get("stability", 3))
+        self.steady = float(settings.get("steady", 0))
+        """Seconds that a container must have run which has a health check, too."""
         self.restarts = int(settings.get("restarts", 0))
         self.emit = emit
         self.given_up = given_up
@@ -103,7 +105,7 @@ class Watch:
             if not waiting and self._stay(found) and not self._probed(found):
                 return found
             if time.monotonic() > until:
-                raise self._late(waiting, found)
+                raise self._late(waiting or sorted(self.services), found)
             if self.given_up and self.given_up():
                 raise Refusal(wire.LOCK_LOST, "the controller went while it was waited for health")
             time.sleep(pause)
@@ -152,11 +154,14 @@ class Watch:
 
     def _stay(self, found: List[Dict[str, Any]]) -> bool:
         """A health check that passes between two crashes proves nothing: what is healthy must not have been
-        restarted, either."""
+        restarted, either; and where the inventory asks for it, it must have run for so long."""
+        steady = True
         for one in found:
             if one["service"] in self.services and one["state"] == "running" and one["health"] == "healthy":
-                self._check_restarts(one, self._inspect(one))
-        return True
+                full = self._inspect(one)
+                self._check_restarts(one, full)
+                steady = steady and self._age(one["id"], full["State"]["StartedAt"]) >= self.steady
+        return steady
 
     def _probed(self, found: List[Dict[str, Any]]) -> bool:
         """Send the services' probes that were not sent yet. Gives whether there were any: then everything

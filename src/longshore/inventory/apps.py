@@ -94,7 +94,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         url=url,
         keep=found.get("keep", 5),
         health_timeout=found.get("health_timeout", 120.0),
-        stability=found.get("stability", 3.0),
+        stability=found.get("stability"),
         pin=found.get("pin", "when-possible"),
         where=node.where,
     )

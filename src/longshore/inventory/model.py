@@ -298,7 +298,8 @@ class App:
     url: str | None = None
     keep: int = 5
     health_timeout: float = 120.0
-    stability: float = 3.0
+    stability: float | None = None
+    """Seconds; ``None``: 3 s for services without a health check, and none for those that have one."""
     pin: Literal["always", "when-possible", "never"] = "when-possible"
     where: Where = field(default_factory=lambda: Where(""))
 

@@ -348,7 +348,12 @@ APP = Section(
             "The time to get healthy after a switch.",
             "2m",
         ),
-        Setting("stability", duration("3s"), "The time without a restart that makes a release good.", "3s"),
+        Setting(
+            "stability",
+            duration("3s"),
+            "The time without a restart that makes a release good; set, also where a check passes at once.",
+            "3s; with a health check 0",
+        ),
         Setting(
             "pin",
             Choice("always, when-possible or never", "always", ("always", "when-possible", "never")),

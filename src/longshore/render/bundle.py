@@ -97,7 +97,7 @@ class Bundle:
     """Absolute folders on the host that bind mounts expect; made when missing, never emptied."""
     notes: tuple[Note, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """For the agent: ``keep``, ``health_timeout`` (s), ``stability`` (s)."""
+    """For the agent: ``keep``, ``health_timeout`` (s), ``stability`` and ``steady`` (s)."""
     secrets: tuple[str, ...] = ()
     """The variables of ``.env`` whose values the host masks in whatever it says. Not a part of the id."""
 

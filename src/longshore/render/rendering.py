@@ -125,7 +125,8 @@ class Rendering:
             settings={
                 "keep": target.app.keep,
                 "health_timeout": target.app.health_timeout,
-                "stability": target.app.stability,
+                "stability": 3.0 if target.app.stability is None else target.app.stability,
+                "steady": target.app.stability or 0.0,
             },
         )
 

@@ -20,6 +20,8 @@ from longshore.lab import Lab
 pytestmark = pytest.mark.lab
 
 HOSTS = ("h1", "h2", "h3")
+PATIENT = "services: {web: {health: {start_period: 30s}}}\n"
+"""A server that takes its time to start is not unhealthy for that."""
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def project(tmp_path: Path, lab: Lab, stand_ins: Callable[..., None], clean_host
     stand_ins(PYTHON)
     made = Project(tmp_path, lab)
     made.server()
-    made.inventory(*HOSTS)
+    made.inventory(*HOSTS, app=PATIENT)
     return made
 
 

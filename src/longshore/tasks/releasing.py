@@ -166,6 +166,10 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
     """The app's bundle for every chosen host, images pinned where the registry answers. Says the notes
     once, whatever the number of hosts."""
     targets = {host: fleet.target(app, host) for host in fleet.chosen[app]}
+    unknown = [name for one in targets.values() for name, item in one.env.items() if not item.known]
+    if unknown or fleet.environment.locked:
+        # A command that renders has to say `values=True`: a reference must not get into a .env.
+        raise DeployError(f"The env of {app} is not known here: {', '.join(unknown) or 'it is encrypted'}.")
     renderer = Renderer()
     rule = next(iter(targets.values())).app.pin
     known = built_here(fleet, app) if fleet.environment.registry == "none" else fleet.built

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 from tests.lab.conftest import PATIENT, free_name, say
 from tests.lab.project import Done, Project
 
 from longshore.images.context import context_of, names
 from longshore.images.registry import LISTS
-from longshore.lab import Lab, LabError
+from longshore.lab import Lab, LabError, registry
 
 PYTHON = "python:3.12-slim-bookworm"
 SECRET = "s3cret-token-of-the-build"
@@ -291,3 +292,69 @@ def test_builders_of_each_architecture_make_one_image_together(shop: Shop) -> No
     index, digest = shop.get("shop/worker/manifests/both")
     assert digest == built[0]["digest"]
     assert sorted(entry["platform"]["architecture"] for entry in index["manifests"]) == ["amd64", "arm64"]
+
+
+@pytest.fixture
+def private(hosts: Lab, tmp_path: Path) -> Iterator[str]:
+    """A registry with TLS of its own authority, for ann with the password ``practice-pw``. Its name."""
+    address = f"{hosts.registry.partition(':')[0]}:5443"
+    key, ca = tmp_path / "key.pem", tmp_path / "ca.pem"
+    files = ["-keyout", str(key), "-out", str(ca)]
+    subject = ["-subj", "/CN=practice", "-addext", f"subjectAltName=IP:{address.partition(':')[0]}"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files],
+        capture_output=True,
+        check=True,
+    )
+    hashed = bcrypt.hashpw(b"practice-pw", bcrypt.gensalt(4)).decode()
+    (tmp_path / "users").write_text(f"ann:{hashed}\n")
+    (tmp_path / "config.yml").write_text(
+        "version: 0.1\nlog: {level: error}\n"
+        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/content}}}}\n"
+        f"auth: {{htpasswd: {{realm: practice, path: {tmp_path}/users}}}}\n"
+        f"http: {{addr: '{address}', tls: {{certificate: {ca}, key: {key}}}}}\n"
+    )
+    program = registry.program(hosts.place.cache, say)
+    running = subprocess.Popen([str(program), "serve", str(tmp_path / "config.yml")])
+    try:
+        yield address
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_private_registry_is_trusted_by_its_authority_and_takes_only_the_right_login(
+    shop: Shop, private: str, tmp_path: Path
+) -> None:
+    shop.write("certs/registry.pem", (tmp_path / "ca.pem").read_text())
+    shop.write("compose-private.yml", COMPOSE.format(registry=private).split("  worker:")[0])
+    shop.environment("private", "h2", root="build: {platforms: linux/amd64}")
+    file = shop.root / "inventory" / "private.yml"
+    login = f"'{private}': {{ca: certs/registry.pem, username: ann, password: PASSWORD}}"
+    text = file.read_text().replace("compose.yml", "compose-private.yml")
+    text = text.replace("      registries:\n", f"      registries:\n        {login}\n")
+
+    file.write_text(text.replace("PASSWORD", "practice-pw"))
+    done = shop.run("push", "--env", "private", "--json", timeout=300)
+    (error,) = [line for line in done.json() if line["event"] == "error"]
+    assert error["code"] == "certificate" and "invoke bootstrap" in error["hint"]
+
+    done = shop.run("bootstrap", "--env", "private", timeout=300)
+    assert done.code == 0 and f"trust the certificate authority of {private}" in done.out, done.all
+
+    file.write_text(text.replace("PASSWORD", "wrong-password"))
+    done = shop.run("push", "--env", "private", "--json", timeout=300)
+    (error,) = [line for line in done.json() if line["event"] == "error"]
+    assert error["code"] == "login" and "wrong-password" not in done.all
+
+    file.write_text(text.replace("PASSWORD", "practice-pw"))
+    built = result(shop.run("push", "--env", "private", "--json", timeout=300))["images"]
+    done = shop.run("deploy", "--env", "private", timeout=300)
+    assert done.code == 0, done.all
+    (container,) = shop.containers("h2")
+    assert container["Config"]["Image"] == f"{private}/shop/web@{built[0]['digest']}"
+    for host in ("h1", "h2"):
+        found = shop.on(
+            host, "grep -rlE 'practice-pw|YW5uOnByYWN0aWNlLXB3' /root /var/lib/longshore /tmp || true"
+        )
+        assert found == ""

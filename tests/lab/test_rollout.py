@@ -193,9 +193,12 @@ def test_hosts_that_lose_their_controller_keep_a_good_release_where_that_was_ask
 ) -> None:
     assert project.deploy(VERSION="1").code == 0
     with _deploying(project, "--on-lost-controller", "keep", VERSION="2", START_AFTER="3") as run:
-        _until(lambda: all(project.containers(host)[0]["State"]["Status"] == "running" for host in HOSTS))
-        _read_until(run, "verifying")
-        time.sleep(1)
+        assert run.stdout is not None
+        switched: set[str] = set()
+        for line in run.stdout:
+            switched |= {line.split()[0]} if " verifying " in line else set()
+            if switched == set(HOSTS):
+                break
         os.kill(run.pid, signal.SIGKILL)
     _until(lambda: all(value["lock"] is None for value in _lock_status(project).values()))
     assert set(_pages(project)) == {"2 hello"}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from longshore.agent.cleanup import cleanup, repository
-from longshore.agent.order import in_order
 from longshore.agent.daily import Daily, ailment, usage
+from longshore.agent.order import in_order
 from longshore.agent.store import AppStore
 
 OLD, NEW, OTHER = "a" * 12, "b" * 12, "c" * 12

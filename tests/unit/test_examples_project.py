@@ -171,11 +171,17 @@ def test_the_projects_own_role_checks_a_real_conversion(server: str, monkeypatch
     assert "doesn't convert" in (converts({"url": server + "/nowhere"}) or "")
 
 
-def test_the_projects_own_hook_says_what_was_deployed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_projects_own_hook_says_what_was_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     role = find_role("excel2doc", ROOT)
     assert role is not None
-    role.hooks["after_commit"]({"app": "excel2doc", "release": "abc", "secret": "never shown"})
-    printed = capsys.readouterr()
-    assert printed.out == "", "stdout belongs to --json"
-    assert json.loads(printed.err)["release"] == "abc"
-    assert "never shown" not in printed.err
+    facts = {"app": "excel2doc", "release": "abc", "secret": "never shown"}
+    monkeypatch.delenv("EXCEL2DOC_DEPLOYS", raising=False)
+    role.hooks["after_commit"](facts)
+    monkeypatch.setenv("EXCEL2DOC_DEPLOYS", str(tmp_path / "deploys"))
+    role.hooks["after_commit"](facts)
+    (line,) = (tmp_path / "deploys").read_text().splitlines()
+    assert json.loads(line)["release"] == "abc"
+    assert "never shown" not in line
+    assert capsys.readouterr() == ("", ""), "a person watches the deploy, or a program reads it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -81,5 +82,10 @@ def written(text: str, outcomes: Iterable[Outcome]) -> str:
 
 
 def write(outcomes: Iterable[Outcome]) -> None:
-    """Put these cases' rows into the page."""
-    PAGE.write_text(written(PAGE.read_text(), outcomes))
+    """Put these cases' rows into the page. Two runs may do so at once."""
+    with PAGE.open("r+") as page:
+        fcntl.flock(page, fcntl.LOCK_EX)
+        text = written(page.read(), outcomes)
+        page.seek(0)
+        page.truncate()
+        page.write(text)

@@ -247,6 +247,7 @@ def test_only_steps_worth_a_word_are_told_once() -> None:
         ("exporting to image", "http: server gave HTTP response to HTTPS client", "insecure"),
         ("exporting to image", "tls: failed to verify certificate: x509: unknown authority", "certificate"),
         ("exporting to image", "write /var/lib/x: no space left on device", "no-space"),
+        ("pushing r.test/a:1", "index references to blobs are missing in your target registry", "push-raced"),
         ("[2/3] RUN make", "cc1: write: no space left on device", "no-space"),
         ("[2/3] RUN make", ".buildkit_qemu_emulator: exec format error", "no-emulation"),
         ("[2/3] RUN pip install", "ConnectionError: connection refused", "build-failed"),

@@ -41,6 +41,12 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
         "Is it up? What is done so far is kept: run it again.",
     ),
     (
+        r"missing in your target registry",
+        "push-raced",
+        "the registry lacks parts of it, which another push of the same image was bringing",
+        "Run it again: what has arrived stays.",
+    ),
+    (
         r"exec format error",
         "no-emulation",
         "programs of that platform can't run on the builder",

@@ -44,7 +44,7 @@ class Running:
     """Hosts whose release names it, and that don't have it any more."""
 
     def row(self, known: Known | None) -> tuple[str, ...]:
-        """A row of ``images``."""
+        """A row of ``images``. Its size is what is pulled, for each platform, where the registry says it."""
         own = tuple(f"linux/{one}" for one in self.architectures)
         hosts = [*self.hosts, *(f"{host} (not there)" for host in self.absent)]
         return (
@@ -53,7 +53,7 @@ class Running:
             ", ".join(known.tags) if known else "",
             self.digest.removeprefix("sha256:")[:12] or "-",
             ", ".join(known.platforms if known else own),
-            bytes_text(self.size),
+            ", ".join(map(bytes_text, known.sizes.values())) if known else bytes_text(self.size),
             seconds_text(max(0.0, time.time() - self.created)) if self.created else "-",
             ", ".join(hosts),
         )

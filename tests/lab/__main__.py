@@ -1,0 +1,86 @@
+"""``python -m tests.lab``: all tests on practice hosts, in two processes with a lab each.
+
+Most of these tests wait, for health checks, drains and leases, so two at once take little more than half of
+the time. Not pytest-xdist: interrupted, it ends its workers before they have taken their hosts down.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LANES = 2
+# Seconds that a file took, alone on two cores; only their order and proportion matter. Unknown ones: 60.
+TOOK: dict[str, int] = {}
+
+
+def lanes(files: list[str]) -> list[list[str]]:
+    """The files in lanes that take about as long, the longest first."""
+    found: list[list[str]] = [[] for _ in range(LANES)]
+    loads = [0] * LANES
+    for file in sorted(files, key=lambda name: -TOOK.get(name, 60)):
+        lane = loads.index(min(loads))
+        found[lane].append(file)
+        loads[lane] += TOOK.get(file, 60)
+    return found
+
+
+def main() -> int:
+    """Run them. What is given besides goes to pytest. 1 when a test failed."""
+    started = time.monotonic()
+    running: list[subprocess.Popen[str]] = []
+    printing = threading.Lock()
+    tails: list[list[str]] = [[] for _ in range(LANES)]
+
+    def follow(lane: int, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tails[lane].append(line)
+            if "::" in line and any(word in line for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")):
+                with printing:
+                    print(f"{time.monotonic() - started:5.0f} s  {line}", end="", flush=True)
+
+    def end(number: int, _: object) -> None:
+        for process in running:
+            process.send_signal(signal.SIGINT)  # each takes its hosts down
+        print(f"ended by signal {number}: the practice hosts are taken down", flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    followers = []
+    for lane, files in enumerate(lanes(sorted(path.name for path in HERE.glob("test_*.py")))):
+        argv = [sys.executable, "-m", "pytest", "-v", "--color=no", *sys.argv[1:]]
+        process = subprocess.Popen(
+            [*argv, *(str(HERE / file) for file in files)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # a terminal's Ctrl-C comes once, from here
+        )
+        running.append(process)
+        followers.append(threading.Thread(target=follow, args=(lane, process)))
+        followers[-1].start()
+    for follower in followers:
+        follower.join()
+    codes = [process.wait() for process in running]
+    for lane, code in enumerate(codes):
+        said = "".join(tails[lane])
+        report = said.find("= ERRORS =") if "= ERRORS =" in said else said.find("= FAILURES =")
+        print(f"== lane {lane + 1}: {said.strip().splitlines()[-1] if said.strip() else 'nothing'}")
+        if code and report >= 0:
+            print(said[report:])
+        elif code:
+            print(said[-5000:])
+    print(f"{time.monotonic() - started:.0f} s in all")
+    return 1 if any(codes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -338,12 +338,20 @@ def test_a_renderer_reads_a_file_once_for_all_hosts(tmp_path: Path) -> None:
     assert render(target(tmp_path, compose("./conf:/c"))).id != first.id
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-def test_a_folder_that_cannot_be_read_is_state(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_needs_a_word_from_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {"data/x": "1"})
-    (tmp_path / "data").chmod(0)
-    try:
-        bundle = render(target(tmp_path, compose("./data:/d")))
-    finally:
-        (tmp_path / "data").chmod(0o755)
-    assert mounts(bundle)["/d"]["source"] == f"{STATE}data"
+    monkeypatch.setattr(content.os, "access", lambda path, mode: False)  # root can read everything
+    sentence = refused(target(tmp_path, compose("./data:/d")))
+    assert sentence.startswith("compose.yml:1:") and "data, which is mounted here, can't be read" in sentence
+    said = render(target(tmp_path, compose("./data:/d"), mounts={"./data": "state"}))
+    assert mounts(said)["/d"]["source"] == f"{STATE}data"
+    known = render(target(tmp_path, compose("./data:/var/lib/postgresql/data")))
+    assert mounts(known)["/var/lib/postgresql/data"]["source"] == f"{STATE}data"
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"conf/a": "1"})
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/conf/caf\xe9")).write_text("1")
+    assert "not UTF-8" in refused(target(tmp_path, compose("./conf:/c")))

@@ -69,12 +69,37 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
         ("services:\n  a: {build: .}\n", "compose.yml:2", "is built, and has no image"),
         ("services:\n  1: {image: x}\n", "compose.yml:2:3", "not a text"),
         ("services: {a: {image: x}}\n\0", "compose.yml", "not valid YAML"),
+        ("services:\n  a: {image: x, scale: -1}\n", "compose.yml:2", "not a number of replicas"),
+        ("[" * 200_000, "compose.yml:1:101", "nested more than 100 levels"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, compose: str, place: str, says: str) -> None:
     (sentence,) = refused(tmp_path, compose)
     assert sentence.startswith(place)
     assert says in sentence
+
+
+@pytest.mark.parametrize("mark", ["!reset null", "!override {c: {file: ./motd}}"])
+def test_whole_sections_can_be_marked(tmp_path: Path, mark: str) -> None:
+    write(tmp_path, {"motd": "hello", "over.yml": f"services: {{}}\nconfigs: {mark}\n"})
+    compose = "services: {a: {image: 'x:1'}}\nconfigs: {c: {file: ./gone}}\n"
+    assert set(render(target(tmp_path, compose, paths=("compose.yml", "over.yml"))).services) == {"a"}
+
+
+def test_a_number_longer_than_python_prints_is_a_text() -> None:
+    assert parse(f"a: 0x{'f' * 6000}", "f")[0]["a"].startswith("0xff")
+
+
+def test_ports_of_any_shape_are_merged(tmp_path: Path) -> None:
+    odd = "services: {{a: {{image: 'x:1', ports: [{{target: 80, host_ip: [{}]}}]}}}}"
+    write(tmp_path, {"over.yml": odd.format("b")})
+    render(target(tmp_path, odd.format("a"), paths=("compose.yml", "over.yml")))
+
+
+def test_a_template_that_calls_itself_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"loop.j2": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"})
+    (sentence,) = refused(tmp_path, "services: {a: {image: x}}", files={"loop": tmp_path / "loop.j2"})
+    assert sentence == "loop.j2: This template calls itself without end."
 
 
 def test_every_unset_variable_is_named_at_once_with_its_place(tmp_path: Path) -> None:

@@ -281,7 +281,9 @@ class _Builder:
     def _construct(self, short: str, tag: str, raw: str, where: Where) -> Any:
         node = yaml.ScalarNode(tag, raw)
         try:
-            return getattr(_CONSTRUCTOR, f"construct_yaml_{short}")(node)
+            value = getattr(_CONSTRUCTOR, f"construct_yaml_{short}")(node)
+            str(value)  # Python refuses to print an integer of more than 4,300 digits
+            return value
         except (ValueError, KeyError, IndexError, OverflowError):
             self._report(
                 InventoryError(

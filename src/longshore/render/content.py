@@ -112,6 +112,8 @@ def decide(mount: Mount, path: Path, files: ProjectFiles, git: GitView) -> Liter
         return "ship"
     try:
         mode = path.stat().st_mode
+    except PermissionError:
+        raise _unreadable(name, mount) from None
     except OSError:
         if path.suffix.lower() in _FILE_SUFFIXES:
             raise RenderError(
@@ -122,8 +124,10 @@ def decide(mount: Mount, path: Path, files: ProjectFiles, git: GitView) -> Liter
         return "state"
     if not stat.S_ISDIR(mode):
         raise _special(name, mount)
-    if mount.target.rstrip("/").startswith(_DATA_FOLDERS) or not os.access(path, os.R_OK | os.X_OK):
+    if mount.target.rstrip("/").startswith(_DATA_FOLDERS):
         return "state"
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise _unreadable(name, mount)
     listed = git.files(path)
     names = {entry.name for entry in (path.iterdir() if listed is None else listed)}
     return "ship" if names - _KEEPERS else "state"
@@ -214,6 +218,12 @@ class _Walk:
                 continue
             relative = f"{prefix}{entry.name}"
             name = self.files.name(child)
+            if not _is_utf8(relative):
+                raise RenderError(
+                    f"The name of {os.fsencode(name)!r} is not UTF-8.",
+                    where=self.mount.where,
+                    hint="Rename it: a release holds names in UTF-8 only.",
+                )
             if entry.is_symlink():
                 real = _check_link(child, name, self.mount, self.inside)
                 if real in above:
@@ -228,6 +238,14 @@ class _Walk:
                 raise _special(name, self.mount)
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a surrogate stands for a byte of the file system that isn't
+        return False
+    return True
+
+
 def _check_link(path: Path, name: str, mount: Mount, inside: Path) -> Path:
     try:
         real = path.resolve(strict=True)
@@ -240,6 +258,14 @@ def _check_link(path: Path, name: str, mount: Mount, inside: Path) -> Path:
             hint="Copy the file into the project: what a release holds may not depend on this machine.",
         )
     return real
+
+
+def _unreadable(name: str, mount: Mount) -> RenderError:
+    return RenderError(
+        f"{name}, which is mounted here, can't be read, so it can't be known whether it is content or state.",
+        where=mount.where,
+        hint=f"Let this user read it, or say mounts: {{{mount.written}: state}}, or drop.",
+    )
 
 
 def _special(name: str, mount: Mount) -> RenderError:

@@ -18,6 +18,9 @@ from longshore.errors import RenderError, Where
 
 # Anchors can make a small file expand without end; compose-go has the same bound.
 _MAX_NODES = 100_000
+# libyaml composes by recursion, and overflows the stack of the process.
+_MAX_DEPTH = 100
+_MAX_BITS = 10_000
 
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -79,6 +82,11 @@ class Override:
     where: Where
 
 
+def unmarked(value: Any) -> Any:
+    """The value itself, where it is marked ``!override``."""
+    return value.value if isinstance(value, Override) else value
+
+
 class _Loader(_BaseLoader):  # type: ignore[misc]
     """Composes nodes only; scalars get the tags that yaml.v3, which Compose uses, gives them."""
 
@@ -108,6 +116,7 @@ def parse(text: str, file: str) -> tuple[Any, ...]:
     ``file`` is the name for places. Raises ``RenderError`` with file, line and column.
     """
     try:
+        _check_depth(text, file)
         nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -115,9 +124,19 @@ def parse(text: str, file: str) -> tuple[Any, ...]:
         raise RenderError(f"This is not valid YAML: {error.problem or error.context}.", where=where) from None
     except yaml.YAMLError as error:
         raise RenderError(f"This is not valid YAML: {error}.", where=Where(file)) from None
-    except RecursionError:
-        raise RenderError("This YAML is nested too deeply.", where=Where(file)) from None
     return tuple(_Builder(file).build(node) for node in nodes if node is not None)
+
+
+def _check_depth(text: str, file: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_BaseLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                where = Where(file, event.start_mark.line + 1, event.start_mark.column + 1)
+                raise RenderError(f"This is nested more than {_MAX_DEPTH} levels deep.", where=where)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 class _Builder:
@@ -211,4 +230,7 @@ def _integer(value: str) -> int:
     unsigned = digits.lstrip("+-")
     if len(unsigned) > 1 and unsigned[0] == "0" and unsigned.isdigit():
         return int(digits, 8)  # yaml.v3 keeps YAML 1.1's octal numbers
-    return int(digits, 0)
+    number = int(digits, 0)
+    if number.bit_length() > _MAX_BITS:
+        raise ValueError("Python refuses to print it")
+    return number

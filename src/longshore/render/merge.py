@@ -179,10 +179,10 @@ def _port(item: Any) -> Any:
     if not isinstance(item, Map):
         return str(item)
     return (
-        item.get("host_ip", "0.0.0.0"),  # noqa: S104  (compose-go's own default)
+        str(item.get("host_ip", "0.0.0.0")),  # noqa: S104  (compose-go's own default)
         str(item.get("published")),
         str(item.get("target")),
-        item.get("protocol", "tcp"),
+        str(item.get("protocol", "tcp")),
     )
 
 

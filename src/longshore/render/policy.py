@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -12,7 +13,7 @@ from longshore.render.document import Map
 from longshore.render.emit import RESET
 from longshore.render.merge import as_mapping
 from longshore.render.parts import plain
-from longshore.values import format_duration, format_size
+from longshore.values import format_cpus, format_duration, format_size
 
 _ROTATING = ("json-file", "")
 # What Docker takes for "10m" differs: json-file reads decimal, local reads binary (moby's loggers).
@@ -72,7 +73,7 @@ def limits(service: Map, policy: ServicePolicy) -> dict[str, Any]:
 
 
 def _cpus(cores: float | None) -> str | None:
-    return None if cores is None else f"{cores:g}"
+    return None if cores is None else format_cpus(cores)
 
 
 def _memory(size: int | None) -> str | None:
@@ -136,10 +137,9 @@ def replicas(service: Map, policy: ServicePolicy) -> tuple[int, dict[str, Any]]:
     said = service.get("scale") if service.get("scale") is not None else in_deploy
     if said is None:
         return 1, {}
-    try:
-        return int(str(said)), {}
-    except ValueError:
-        raise RenderError(f"{said!r} is not a number of replicas.", where=service.where) from None
+    if not re.fullmatch("[0-9]{1,6}", str(said)):
+        raise RenderError(f"{str(said)[:40]!r} is not a number of replicas.", where=service.where)
+    return int(str(said)), {}
 
 
 def check_limits(name: str, service: Map, policy: ServicePolicy, where: Where) -> None:

@@ -7,7 +7,7 @@ included project's for ``include``, the file's own for ``extends``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from longshore import dotenv
 from longshore.dotenv import Lookup
 from longshore.errors import LongshoreError, Problems, RenderError, Where
 from longshore.render import parts
-from longshore.render.document import Items, Map, Override, Reset, parse
+from longshore.render.document import Items, Map, Override, Reset, parse, unmarked
 from longshore.render.files import ProjectFiles, where_of
 from longshore.render.interpolate import interpolate
 from longshore.render.merge import as_items, merge, strip
@@ -118,16 +118,13 @@ class _Reader:
 
     def normalize(self, document: Map, base: Path) -> None:
         """Resolve what is relative to a folder, while it is known which one."""
-        services = document.get("services")
-        if isinstance(services, Override):
-            services = services.value
-        for service in services.values() if isinstance(services, Map) else ():
+        for service in _entries(document, "services"):
             if isinstance(service, Map):
                 self.replace(service, "volumes", lambda value, where: _mounts(value, base, where))
                 self.replace(service, "env_file", lambda value, _where: parts.env_files(value, base))
                 self.replace(service, "build", lambda value, where: _build(value, base, where))
         for section in ("configs", "secrets"):
-            for entry in (document.get(section) or {}).values():
+            for entry in _entries(document, section):
                 if isinstance(entry, Map):
                     self.replace(
                         entry, "file", lambda value, where: parts.local_file(value, base, where=where)
@@ -261,6 +258,13 @@ class _Reader:
         if self.files.source(path) is None:
             raise RenderError(f"{written!r}, which {what} names, doesn't exist.", where=where)
         return path
+
+
+def _entries(document: Map, section: str) -> Iterator[Any]:
+    """What a section holds, also where the section or an entry of it is marked ``!override``."""
+    found = unmarked(document.get(section))
+    for entry in found.values() if isinstance(found, Map) else ():
+        yield unmarked(entry)
 
 
 def _mounts(value: Any, base: Path, where: Where) -> Items:

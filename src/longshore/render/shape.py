@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError, Where
-from longshore.render.document import Items, Map, Override, Reset
+from longshore.render.document import Items, Map, Reset, unmarked
 
 Kinds = tuple[str, ...]
 
@@ -68,13 +68,13 @@ def check(document: Map, problems: list[LongshoreError]) -> None:
     for section in SECTIONS:
         if not _is(document, section, _MAP, section, problems):
             continue
-        entries = _inside(document.get(section))
+        entries = unmarked(document.get(section))
         if not isinstance(entries, Map):
             continue
         for name in list(entries):
             if not _is(entries, name, _MAP, f"{section}.{name}", problems):
                 continue
-            entry = _inside(entries.get(name))
+            entry = unmarked(entries.get(name))
             if isinstance(entry, Map):
                 (_service if section == "services" else _top)(entry, f"{section}.{name}", problems)
     if _is(document, "include", _TEXT_OR_LIST, "include", problems):
@@ -87,12 +87,12 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
             continue
         if items:
             _items(service, key, items, f"{path}.{key}", problems)
-        inner = _inside(service.get(key))
+        inner = unmarked(service.get(key))
         if key in _INNER and isinstance(inner, Map):
             for name, inner_kinds in _INNER[key].items():
                 _is(inner, name, inner_kinds, f"{path}.{key}.{name}", problems)
-    deploy = _inside(service.get("deploy"))
-    resources = _inside(deploy.get("resources")) if isinstance(deploy, Map) else None
+    deploy = unmarked(service.get("deploy"))
+    resources = unmarked(deploy.get("resources")) if isinstance(deploy, Map) else None
     if isinstance(resources, Map):
         for name in ("limits", "reservations"):
             _is(resources, name, _MAP, f"{path}.deploy.resources.{name}", problems)
@@ -101,10 +101,6 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
 def _top(entry: Map, path: str, problems: list[LongshoreError]) -> None:
     for key, kinds in _TOP.items():
         _is(entry, key, kinds, f"{path}.{key}", problems)
-
-
-def _inside(value: Any) -> Any:
-    return value.value if isinstance(value, Override) else value
 
 
 def _kind(value: Any) -> str:
@@ -121,7 +117,7 @@ def _is(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreE
     value = owner.get(key)
     if value is None or isinstance(value, Reset):
         return False
-    found = _kind(_inside(value))
+    found = _kind(unmarked(value))
     if found in kinds:
         return True
     problems.append(_error(path, found, kinds, owner.where_of(key)))
@@ -130,7 +126,7 @@ def _is(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreE
 
 
 def _items(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreError]) -> None:
-    value = _inside(owner.get(key))
+    value = unmarked(owner.get(key))
     if isinstance(value, Items):
         bad = [
             item
@@ -138,11 +134,11 @@ def _items(owner: Map, key: str, kinds: Kinds, path: str, problems: list[Longsho
             if not isinstance(item, Reset) and (item is None or _kind(item) not in kinds)
         ]
     elif isinstance(value, Map):
-        bad = [item for item in value.values() if item is not None and _kind(_inside(item)) not in kinds]
+        bad = [item for item in value.values() if item is not None and _kind(unmarked(item)) not in kinds]
     else:
         return
     for item in bad:
-        found = "nothing" if item is None else _kind(_inside(item))
+        found = "nothing" if item is None else _kind(unmarked(item))
         where = getattr(item, "where", None) or owner.where_of(key)
         problems.append(_error(f"An entry of {path}", found, kinds, where))
     if bad:

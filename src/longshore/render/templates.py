@@ -42,6 +42,8 @@ def render_template(text: str, name: str, variables: Mapping[str, Any]) -> str:
             where=Where(name, _line(error.__traceback__, name)),
             hint="Define it in the inventory, or give it a default: {{ name | default('…') }}.",
         ) from None
+    except RecursionError:
+        raise RenderError("This template calls itself without end.", where=Where(name)) from None
     except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RenderError(
             f"This template can't be rendered: {_sentence(error)}.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -332,8 +331,3 @@ class Building:
 
 def _arch(platform: str) -> str:
     return platform.partition("/")[2].replace("/", "")
-
-
-def elapsed(started: float) -> str:
-    """The time since ``started`` (``time.monotonic()``) in words."""
-    return seconds_text(time.monotonic() - started)

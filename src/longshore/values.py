@@ -22,6 +22,8 @@ _SECONDS = {
 }
 _LARGEST_SIZE = 2**60
 _LONGEST = Decimal(366 * 86400)
+_FEWEST_CPUS = Decimal("0.01")
+"""The kernel's smallest quota is 1 ms of 100: below it a container doesn't start."""
 _MOST_CPUS = Decimal(4096)
 
 
@@ -33,15 +35,16 @@ def parse_size(text: str | int | float, *, base: int = 1024) -> int:
     without a unit is refused, since it nearly always means megabytes and would be taken as bytes.
     """
     written = str(text).strip()
+    said = _cut(written)
     match = _SIZE.fullmatch(written)
     if not match or (match[3] and not match[2]):
         raise ValueError(f"{_shown(written)} is not a size. Write it with a unit, as 512M, 1.5G or 100k.")
     number, unit, binary, byte = match[1], match[2].lower(), match[3], match[4]
     if not unit and not byte and Decimal(number) != 0:
-        raise ValueError(f"{written} has no unit. Write {written}M for megabytes, or {written}b for bytes.")
+        raise ValueError(f"{said} has no unit. Write {said}M for megabytes, or {said}b for bytes.")
     size = Decimal(number) * (1024 if binary else base) ** _UNITS.index(unit)
     if size > _LARGEST_SIZE:
-        raise ValueError(f"{written} is larger than any machine. Write it as 512M or 1.5G.")
+        raise ValueError(f"{said} is larger than any machine. Write it as 512M or 1.5G.")
     return int(size)
 
 
@@ -58,16 +61,15 @@ def parse_duration(text: str | int | float) -> float:
     written = str(text).strip()
     if written == "0":
         return 0.0
+    said = _cut(written)
     parts = list(_DURATION_PART.finditer(written))
     if not parts or "".join(part[0] for part in parts) != written:
         if re.fullmatch(r"\d+(\.\d+)?", written, re.ASCII):
-            raise ValueError(
-                f"{written} has no unit. Write {written}s for seconds, or {written}m for minutes."
-            )
+            raise ValueError(f"{said} has no unit. Write {said}s for seconds, or {said}m for minutes.")
         raise ValueError(f"{_shown(written)} is not a duration. Write it as 30s, 1m30s or 500ms.")
     seconds = sum((Decimal(part[1]) * _SECONDS[part[2]] for part in parts), Decimal(0))
     if seconds > _LONGEST:
-        raise ValueError(f"{written} is longer than a year. Write it as 30s, 1m30s or 2h.")
+        raise ValueError(f"{said} is longer than a year. Write it as 30s, 1m30s or 2h.")
     return float(seconds)
 
 
@@ -96,6 +98,8 @@ def parse_cpus(text: str | int | float) -> float:
         cpus = Decimal(-1)
     if not cpus.is_finite() or not 0 < cpus <= _MOST_CPUS:
         raise ValueError(f"{_shown(written)} is not a number of CPU cores. Write it as 0.5 or 2.")
+    if cpus < _FEWEST_CPUS:
+        raise ValueError(f"{_cut(written)} CPU cores are too few: the least is {_FEWEST_CPUS}.")
     return float(cpus)
 
 
@@ -106,4 +110,8 @@ def format_cpus(cpus: float) -> str:
 
 def _shown(text: str) -> str:
     """Quote what was written, shortened: an error must stay one line."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,6 +184,13 @@ def test_builders_get_the_image_store_and_every_host_gets_the_registrys_authorit
     assert other["certificates"] == {"registry.test": "a certificate"}
     without = wish(replace(environment, registry="none"), EngineSettings(), check=True, host="web1")
     assert without["store"] is True
+
+
+def test_a_host_with_a_state_folder_of_its_own_gets_that_one() -> None:
+    targets: Any = {("shop", "web1"): SimpleNamespace(state_dir="/srv/longshore")}
+    environment = replace(_environment(), targets=targets)
+    for host, folder in (("web1", "/srv/longshore"), ("web2", "/var/lib/x")):
+        assert wish(environment, EngineSettings(), check=True, host=host)["state_dir"] == folder
 
 
 def test_an_engine_with_images_keeps_its_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,10 @@ def test_keys_are_read_with_and_without_options_and_all_else_is_skipped() -> Non
     assert not any(key.forced for key in found)
 
 
+def test_a_comment_brings_no_key_along() -> None:
+    assert [key.line for key in keys.parse(f"{A} me\u2028{B}\x0b{B}\n")] == [f"{A} me\u2028{B}\x0b{B}"]
+
+
 def test_a_key_is_known_by_itself_whatever_its_options_and_comment() -> None:
     there = keys.parse(line("a", options='from="10.0.0.1"', comment="other"))
     assert [key.line for key in keys.lacking(keys.parse(f"{A}\n{B}\n{B}\n"), there)] == [B]

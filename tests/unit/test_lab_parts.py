@@ -115,8 +115,11 @@ def test_the_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert state.load(tmp_path / "none.json") == LabState()
 
 
-def test_a_damaged_state_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "lab.json").write_text('{"backend"')
+@pytest.mark.parametrize(
+    "text", ['{"backend"', "{}", "[]", '{"hosts": {"h1": {"process": null, "colour": 1}}}']
+)
+def test_a_damaged_state_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lab.json").write_text(text)
     with pytest.raises(LabError, match=r"lab\.json is damaged\. Restart this machine"):
         state.load(tmp_path / "lab.json")
 

@@ -103,10 +103,17 @@ def test_known_kinds_come_in_the_files_order_to_be_asked_for_first(tmp_path: Pat
 
 def test_lines_that_make_no_sense_are_skipped(tmp_path: Path) -> None:
     text = "web1\nweb1 ssh-ed25519\nweb1 ssh-ed25519 !!!\n@what web1\n\xff\n" + line("web1", A)
+    text += "web1 ssh-ed25519 é\n|1|é|é ssh-ed25519 AAAA\n"
     assert known(tmp_path, text, "web1").judge("ssh-ed25519", A)[0] == "known"
 
 
+def test_a_line_ends_where_it_ends_for_openssh(tmp_path: Path) -> None:
+    text = line("web1", A).replace("a comment", "a\u2028web1 ssh-ed25519 " + base64.b64encode(B).decode())
+    assert known(tmp_path, text, "web1").judge("ssh-ed25519", B)[0] == "changed"
+
+
 def test_a_missing_file_knows_nothing(tmp_path: Path) -> None:
+    assert KnownHosts().lookup([tmp_path], "web1").judge("ssh-ed25519", A)[0] == "unknown"
     assert KnownHosts().lookup([tmp_path / "none"], "web1").judge("ssh-ed25519", A)[0] == "unknown"
 
 

@@ -64,7 +64,7 @@ def test_cpus_are_cores_and_kubernetes_millicores_are_translated_in_the_sentence
         parse_cpus("250m")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "nan", "inf", "1e9", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "0.001", "two", "nan", "inf", "1e9", ""])
 def test_what_is_no_number_of_cores_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="CPU cores"):
         parse_cpus(text)

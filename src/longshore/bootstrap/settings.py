@@ -52,7 +52,7 @@ def wish(
         "store": environment.registry == "none" or host in builders(environment),
         "certificates": _certificates(environment.registries.values()),
         "check": check,
-        "state_dir": environment.state_dir,
+        "state_dir": _state_dir(environment, host),
         "source": settings.source,
         "repository": settings.repository,
         "key": settings.key,
@@ -61,6 +61,12 @@ def wish(
         "user": settings.user,
         "daemon": daemon_defaults(settings, environment.registries.values()),
     }
+
+
+def _state_dir(environment: Environment, host: str) -> str:
+    """The host's own, where the inventory gives it one."""
+    own = (target.state_dir for (_, name), target in environment.targets.items() if name == host)
+    return next(own, environment.state_dir)
 
 
 def builders(environment: Environment) -> frozenset[str]:

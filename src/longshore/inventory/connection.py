@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,11 @@ class _Reader:
         if value is None or value == "":
             return None
         text = str(value).strip()
-        if isinstance(value, bool) or not (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536):
+        number = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+        if isinstance(value, bool) or not 0 < number < 65536:
             self.problem(f"{name} must be a port from 1 to 65535.", name, f"Write {name}: 22")
             return None
-        return int(text)
+        return number
 
     def flag(self, name: str) -> bool:
         _, value = self._value((name,))

@@ -46,9 +46,9 @@ def native_arch() -> str:
 def _read() -> Machine:
     try:
         raw = json.loads(RECORD.read_text())
-    except (OSError, ValueError):
+        return Machine(**{**raw, "labs": tuple(raw["labs"])})
+    except (OSError, ValueError, KeyError, TypeError):
         return Machine()
-    return Machine(**{**raw, "labs": tuple(raw["labs"])})
 
 
 def _write(machine: Machine) -> None:

@@ -46,16 +46,16 @@ def load(path: Path) -> LabState:
     """
     try:
         raw = json.loads(path.read_text())
+        hosts = {
+            name: HostState(**{**host, "process": _process(host["process"])})
+            for name, host in raw["hosts"].items()
+        }
+        return LabState(raw["backend"], raw["number"], hosts, _process(raw["registry"]))
     except FileNotFoundError:
         return LabState()
-    except ValueError as broken:
+    except (ValueError, KeyError, TypeError, AttributeError) as broken:
         hint = f"Restart this machine, which ends all labs, and remove {path.parent}."
         raise LabError(f"{path} is damaged.", hint=hint) from broken
-    hosts = {
-        name: HostState(**{**host, "process": _process(host["process"])})
-        for name, host in raw["hosts"].items()
-    }
-    return LabState(raw["backend"], raw["number"], hosts, _process(raw["registry"]))
 
 
 def save(path: Path, state: LabState) -> None:

@@ -7,7 +7,6 @@ Format: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
 from __future__ import annotations
 
 import base64
-import binascii
 import fcntl
 import fnmatch
 import hashlib
@@ -83,13 +82,13 @@ class KnownKeys:
 
 
 def read(path: Path) -> tuple[Entry, ...]:
-    """The lines of a known_hosts file; none when it is missing. As in OpenSSH, bad lines are skipped."""
+    """The lines of a known_hosts file; none when it can't be read. As in OpenSSH, bad lines are skipped."""
     try:
         text = path.read_text(errors="replace")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except OSError:
         return ()
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -98,7 +97,7 @@ def read(path: Path) -> tuple[Entry, ...]:
             continue
         try:
             blob = base64.b64decode(words[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             continue
         entries.append(Entry(marker, words[0], words[1], blob, Where(str(path), number)))
     return tuple(entries)
@@ -173,10 +172,10 @@ def entry_name(hostname: str, port: int) -> str:
 
 def _hash_matches(hashed: str, name: str) -> bool:
     parts = hashed.split("|")
-    if len(parts) != 4:
+    if len(parts) != 4 or not hashed.isascii():
         return False
     try:
         salt = base64.b64decode(parts[2])
-    except binascii.Error:
+    except ValueError:
         return False
     return hmac.compare_digest(hash_name(name, salt), hashed)

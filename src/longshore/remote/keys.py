@@ -63,7 +63,12 @@ class KeyRing:
             raise HostError(f"the passphrase of the key {path} is wrong.")
         certificate = path.with_name(path.name + "-cert.pub")
         if certificate.is_file():
-            key.load_certificate(str(certificate))
+            try:
+                key.load_certificate(str(certificate))
+            except (OSError, SSHException, ValueError) as error:
+                raise HostError(
+                    f"the certificate {certificate} can't be used: {error}", hint="Renew or remove it."
+                ) from None
         return key
 
 
@@ -102,7 +107,11 @@ def _read(path: Path, passphrase: str | None) -> PKey | None:
     }
     for kind, paramiko_kind in kinds.items():
         if isinstance(private, kind):
-            return paramiko_kind.from_private_key(io.StringIO(data.decode()), passphrase)
+            # Paramiko reads OpenSSH's format of every kind, and PEM's of some.
+            plain = private.private_bytes(  # type: ignore[attr-defined]
+                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            )
+            return paramiko_kind.from_private_key(io.StringIO(plain.decode()))
     raise HostError(f"the key {path} is of a kind that Paramiko can't use; ed25519, ecdsa or rsa it can.")
 
 
@@ -229,12 +238,11 @@ class _Agent:
 def _public_blob(path: Path) -> bytes:
     """The public key beside a private one; b"" when there is none."""
     import base64
-    import binascii
 
     try:
         words = path.with_name(path.name + ".pub").read_text().split()
         return base64.b64decode(words[1])
-    except (OSError, IndexError, binascii.Error, UnicodeDecodeError):
+    except (OSError, IndexError, ValueError):
         return b""
 
 

@@ -59,8 +59,8 @@ class LocalLink:
             inner = ["sudo", "-u", self._ssh.become_user, "--", *argv] if self._sudo else argv
             try:
                 return subprocess.run(inner, timeout=timeout, check=False).returncode
-            except FileNotFoundError:
-                return 127
+            except OSError as error:
+                return 127 if isinstance(error, FileNotFoundError) else 126
             except subprocess.TimeoutExpired:
                 raise self._too_long(argv, timeout) from None
         password, command = self._argv(argv, announce=True)

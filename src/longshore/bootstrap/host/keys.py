@@ -40,7 +40,8 @@ class Key:
 def parse(text: str) -> list[Key]:
     """The keys in the text of an authorized_keys file. Lines that sshd would skip are skipped."""
     found = []
-    for line in (line.strip() for line in text.splitlines()):
+    # As sshd does: what Python takes for the end of a line as well may be in a key's comment.
+    for line in (line.strip() for line in text.split("\n")):
         if not line or line.startswith("#"):
             continue
         ident = _ident(line)

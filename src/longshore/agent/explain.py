@@ -15,6 +15,8 @@ from typing import Any, Dict, Iterator, List, Tuple
 from longshore.agent import edited, wire
 from longshore.agent.store import AppStore
 
+PROXY = "proxy.json"
+"""The proxy's part of a release: it holds private keys and hashes of passwords."""
 _LARGEST = 256 * 1024
 _MOST = 4 * 1024 * 1024
 _SHORTEST = 4
@@ -56,7 +58,7 @@ def _file(
         size = os.path.getsize(where)
     except OSError:
         return {"missing": True}
-    if facts["kind"] == "content" and facts["secret"]:
+    if facts["secret"] and (facts["kind"] == "content" or path == PROXY):
         return {"hidden": True}
     text = _read(store, manifest, path) if size <= min(_LARGEST, room) else None
     if text is None:

@@ -163,7 +163,7 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         build=build_policy(found.get("build")),
         dockerfile=dockerfile_policy(found.get("dockerfile")),
         stop_grace=found.get("stop_grace"),
-        proxy=proxy_policy(found.get("proxy")),
+        proxy=proxy_policy(found.get("proxy"), reading),
         overlap=found.get("overlap"),
     )
 

@@ -65,6 +65,10 @@ def masked_values(environment: Environment) -> frozenset[str]:
                 found |= {entry.value} if entry.sealed else set()
         for check in target.app.smoke:
             found |= {value for name, value in check.headers.items() if secret_header(name)}
+        for service in target.app.services.values():
+            found |= {line.partition(":")[2] for line in service.proxy.users} if service.proxy else set()
+        if target.proxy.acme is not None:
+            found |= {value for value in target.proxy.acme.env.values() if len(value) > 5}
         for hook in target.app.notify:
             found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from longshore.errors import Where
 from longshore.inventory.kinds import Choice, Flag, Reading, Text, Whole, duration, size
 from longshore.inventory.nodes import Node
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
@@ -64,6 +65,8 @@ class ProxyPolicy:
     """With ``tls``: plain HTTP is sent on to HTTPS."""
     hsts: float | None = None
     drain: float = 30.0
+    where: Where = field(default=Where(""), compare=False)
+    """The place in the inventory."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,17 @@ class ProxySettings:
     memory: int | None = None
     grace: float = 10.0
     """How long an old proxy finishes what it has when a new one has taken over."""
+    secure: bool = False
+    """An app of the host asks for HTTPS: the port for it is taken."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The host's ports that it takes."""
+        return (
+            self.http,
+            *((self.https,) if self.secure else ()),
+            *((self.metrics,) if self.metrics else ()),
+        )
 
 
 class Networks(Text):
@@ -151,7 +165,7 @@ POLICY = Section(
                 single=True,
                 example="[/api]",
             ),
-            "Path prefixes that are answered; all, when not said.",
+            "Path prefixes that are answered (whole segments: /api is not /apiary); all, when not said.",
         ),
         Setting("strip", Flag(), "Whether the prefix is taken off before the service sees it.", "false"),
         Setting(
@@ -177,7 +191,12 @@ POLICY = Section(
             "The time in which an answer must begin; the request gets a 504 then.",
             "none",
         ),
-        Setting("body_limit", size("10M", minimum=1, shortest="1"), "The largest body of a request.", "none"),
+        Setting(
+            "body_limit",
+            size("10M", minimum=1, shortest="1"),
+            "The largest body of a request (not of GET and HEAD); more gets a 413.",
+            "none",
+        ),
         Setting("sticky", Flag(), "Whether a client stays with one container, by a cookie.", "false"),
         Setting("compress", Flag(), "Whether answers are compressed for clients that take it.", "false"),
         Setting("request_headers", _headers("v1"), "Headers that the service gets."),
@@ -219,7 +238,8 @@ POLICY = Section(
                     Setting("acme", Flag(), "A certificate is ordered (proxy.acme).", "false"),
                     Setting("certificate", _PEM, "A PEM file of the project, with its chain."),
                     Setting("key", _PEM, "Its private key; a PEM file that only you can read."),
-                )
+                ),
+                one_of=("acme", "certificate"),
             ),
             "HTTPS, and where the certificate comes from.",
         ),
@@ -289,13 +309,17 @@ PROXY = Section(
 )
 
 
-def proxy_policy(found: Mapping[str, Any] | None) -> ProxyPolicy | None:
-    """The value of checked settings; ``None`` without any."""
+def proxy_policy(found: Mapping[str, Any] | None, reading: Reading) -> ProxyPolicy | None:
+    """The value of checked settings; ``None`` without any. What they can't be together is reported."""
     if not found or "port" not in found:
         return None
     values = {name: value for name, value in found.items() if name}
     rate, tls = values.pop("rate", None), values.pop("tls", None)
+    if not reading.failed:
+        _check(found, tls, reading)
+    values["hosts"] = tuple(host.lower() for host in values.get("hosts", ()))
     return ProxyPolicy(
+        where=found.get("", Where("")),
         **values,
         rate=RateLimit(**{name: value for name, value in rate.items() if name})
         if rate and "average" in rate
@@ -304,8 +328,54 @@ def proxy_policy(found: Mapping[str, Any] | None) -> ProxyPolicy | None:
     )
 
 
-def proxy_settings(found: Mapping[str, Any] | None) -> ProxySettings:
-    """The value of checked settings of a host."""
+def _check(found: Mapping[str, Any], tls: Mapping[str, Any] | None, reading: Reading) -> None:
+    where = found.get("", Where(""))
+    paths = found.get("paths", ())
+    if found.get("strip") and (not paths or any(not path.strip("/") for path in paths)):
+        why = "there are no paths" if not paths else "paths has /"
+        hint = "Write paths: [/api], or take strip out. / goes to a service of its own."
+        reading.problem(f"proxy: strip takes a prefix off, and {why}.", where, hint)
+    if tls is None:
+        if found.get("hsts"):
+            reading.problem("proxy: hsts needs tls.", where, "Browsers believe it over HTTPS only.")
+        return
+    where = tls.get("", where)
+    for one, other in (("certificate", "key"), ("key", "certificate")):
+        if tls.get(one) and not tls.get(other):
+            reading.problem(f"proxy.tls has a {one} and no {other}.", where, "Name both files.")
+    if not (tls.get("acme") or tls.get("certificate") or tls.get("key")):
+        hint = "Write tls: {acme: true}, or tls: {certificate: env/tls/shop.pem, key: env/tls/shop.key}"
+        reading.problem("proxy.tls says of no certificate where it comes from.", where, hint)
+    if tls.get("acme") and not found.get("hosts"):
+        reading.problem("proxy.tls orders a certificate, and hosts says no name for it.", where)
+
+
+_APIS = range(8790, 8800)
+"""Ports on 127.0.0.1 where the agent asks the proxy (``agent.proxy``)."""
+
+
+def _check_settings(found: Mapping[str, Any], reading: Reading) -> None:
+    where = found.get("", Where(""))
+    ports = {"http": found.get("http", 80), "https": found.get("https", 443), "metrics": found.get("metrics")}
+    for name, port in ports.items():
+        if port in _APIS:
+            message = (
+                f"proxy.{name}: the ports {_APIS.start} to {_APIS.stop - 1} are for the proxy's own API."
+            )
+            reading.problem(message, where)
+        for other, taken in ports.items():
+            if name < other and port is not None and port == taken:
+                reading.problem(f"proxy: {name} and {other} are both port {port}.", where)
+    acme = found.get("acme")
+    if acme and acme.get("challenge") == "dns" and not acme.get("provider"):
+        hint = "Write provider: hetzner (https://doc.traefik.io/traefik/https/acme/#providers has the names)"
+        reading.problem("proxy.acme: challenge: dns needs a provider.", acme.get("", where), hint)
+
+
+def proxy_settings(found: Mapping[str, Any] | None, reading: Reading) -> ProxySettings:
+    """The value of checked settings of a host. What they can't be together is reported."""
+    if found and not reading.failed:
+        _check_settings(found, reading)
     values = {name: value for name, value in (found or {}).items() if name}
     acme = values.pop("acme", None)
     cpus = values.pop("cpus", None)

@@ -18,6 +18,7 @@ from longshore.inventory.model import App, EnvValue, Group, Host, Source, Target
 from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
 from longshore.inventory.proxying import ProxySettings, proxy_settings
 from longshore.inventory.referring import TextOrReference
+from longshore.inventory.routing import settle_routes
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Context, Said, TemplateVariables
 from longshore.secrets.references import Reference
@@ -73,7 +74,7 @@ class TargetBuilder:
                     roles=self.levels.roles_of(context),
                     proxy=self._proxy(context),
                 )
-        return targets
+        return settle_routes(targets, self.report)
 
     def _reading(self, context: Context) -> Reading:
         return Reading(self.report, resolve=context.resolve, memo=self._memo)
@@ -157,7 +158,7 @@ class TargetBuilder:
         if id(node) not in self._proxies:
             reading = self._reading(context)
             found = setting.kind.check(node, f"{SETTINGS}.proxy", reading)
-            made = proxy_settings(found if isinstance(found, Mapping) else None)
+            made = proxy_settings(found if isinstance(found, Mapping) else None, reading)
             if reading.templated:
                 return made
             self._proxies[id(node)] = made

@@ -37,12 +37,14 @@ class Change:
 
 @dataclass(frozen=True)
 class ServiceStep:
-    """What becomes of one service, because of what. ``gap``: for a moment it isn't there."""
+    """What becomes of one service, because of what. ``gap``: for a moment it isn't there; ``gap_why``: what
+    keeps old and new from running side by side, for one that the proxy serves."""
 
     service: str
     deed: Deed
     because: tuple[str, ...] = ()
     gap: bool = False
+    gap_why: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from longshore import dotenv
 from longshore.console.masks import MASK
 from longshore.errors import LongshoreError, RenderError
 from longshore.plan.veil import Veil
+from longshore.render import proxy
 from longshore.render.bundle import Bundle
 from longshore.render.files import ProjectFiles
 from longshore.render.reader import Model, read
@@ -34,6 +35,8 @@ class Release:
     edited: Mapping[str, str] = field(default_factory=dict)
     """The texts on the host of files that were edited there, where ``texts`` has what they should be."""
     edited_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    """Service to what keeps old and new from running side by side, where the proxy serves it."""
 
     @property
     def images(self) -> dict[str, str]:
@@ -95,14 +98,15 @@ def of_bundle(bundle: Bundle) -> Release:
         text = _text(file.data)
         if text is None:
             hidden[file.path] = f"{len(file.data)} bytes"
-        elif file.kind == "content" and file.secret:
+        elif file.secret and (file.kind == "content" or file.path == proxy.FILE):
             hidden[file.path] = "a secret"
         else:
             texts[file.path] = text
             if file.kind == "release" and file.path not in compose and file.secret:
                 env_files[file.path] = _variables(text, file.path)
     env = env_files.pop(env_path(manifest), {})
-    return Release(manifest, texts, env, env_files, hidden=hidden)
+    gaps = {name: facts.gap for name, facts in bundle.services.items() if facts.gap}
+    return Release(manifest, texts, env, env_files, hidden=hidden, gaps=gaps)
 
 
 def of_host(

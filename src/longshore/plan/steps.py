@@ -8,6 +8,7 @@ agent makes anew because of a change by hand, it makes alone (``--no-deps``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from longshore.plan.fields import needs
@@ -64,9 +65,10 @@ def _own(
         return ServiceStep(name, "start", ("it is new",))
     because = tuple(change.what for change in changes if not change.loose)
     if because:
-        return ServiceStep(name, "recreate", because, gap=_runs(name, seen) and not _has_twin(name, new))
+        return _with_gap(ServiceStep(name, "recreate", because, gap=_runs(name, seen)), new)
     if mend is not None and _BY_DRIFT[mend] != "nothing":
-        return ServiceStep(name, _BY_DRIFT[mend], ("a change by hand",), gap=mend == "recreate")
+        step = ServiceStep(name, _BY_DRIFT[mend], ("a change by hand",), gap=mend == "recreate")
+        return _with_gap(step, new)
     facts = new.manifest["services"][name]
     if facts["one_shot"] or facts.get("may_exit"):
         ended = [one for one in seen["containers"] if one["service"] == name and one["state"] == "exited"]
@@ -79,6 +81,12 @@ def _own(
 
 def _runs(name: str, seen: Mapping[str, Any]) -> bool:
     return any(one["service"] == name and one["state"] == "running" for one in seen["containers"])
+
+
+def _with_gap(step: ServiceStep, new: Release) -> ServiceStep:
+    """The step with why it has a gap, or without one where old and new run side by side."""
+    gap = step.gap and not _has_twin(step.service, new)
+    return replace(step, gap=gap, gap_why=new.gaps.get(step.service, "") if gap else "")
 
 
 def _has_twin(name: str, new: Release) -> bool:
@@ -102,4 +110,4 @@ def _spread(found: dict[str, ServiceStep], sources: set[str], new: Release, *, s
             reached.add(name)
             if found[name].deed in ("nothing", "restart", "scale", "run again"):
                 because = tuple(f"{other}, which it depends on" for other in reasons)
-                found[name] = ServiceStep(name, "recreate", because, gap=True)
+                found[name] = _with_gap(ServiceStep(name, "recreate", because, gap=True), new)

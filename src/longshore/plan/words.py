@@ -72,7 +72,8 @@ def step_line(step: ServiceStep) -> str:
     because = f", because of {_and(step.because)}" if step.because and step.deed == "recreate" else ""
     if step.because and step.deed != "recreate":
         because = f" ({', '.join(step.because)})"
-    gap = "; replaced in place: for a moment it is not there" if step.gap else ""
+    why = f", for {step.gap_why}" if step.gap_why else ""
+    gap = f"; replaced in place: for a moment it is not there{why}" if step.gap else ""
     return f"{step.service}: {_DEEDS[step.deed]}{because}{gap}"
 
 

@@ -7,13 +7,15 @@ Traefik's options are those of its reference for version 3 (file provider, stati
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError, Where
 from longshore.inventory.model import Target
-from longshore.inventory.proxying import ProxyPolicy, ProxySettings
+from longshore.inventory.proxying import ProxyPolicy, ProxySettings, Tls
+from longshore.inventory.routing import one_answer
 
 FILE = "proxy.json"
 _INSIDE = "/etc/traefik/own"
@@ -30,15 +32,27 @@ def duration(seconds: float) -> str:
 
 def proxy_file(target: Target, policies: Mapping[str, ProxyPolicy], image: str) -> dict[str, Any]:
     """What ``proxy.json`` holds, for these services: ``host``, ``dynamic``, ``services``. ``image`` is the
-    proxy's, pinned where that was possible."""
+    proxy's, pinned where that was possible. Raises ``RenderError``."""
     app = target.app.name
+    twice = one_answer(policies)
+    if twice is not None:
+        raise RenderError(
+            f"{twice[0]} and {twice[1]} of {app} both answer {twice[2]}.",
+            where=target.app.where,
+            hint="Give them different hosts or paths.",
+        )
     dynamic = _Dynamic(target)
     services = {}
     for service, policy in sorted(policies.items()):
-        name = f"{app}-{service}"
+        name = named(app, service)
         dynamic.add(name, policy)
         services[service] = {"name": name, "port": policy.port, "drain": policy.drain}
     return {"host": host_settings(target, image), "dynamic": dynamic.config, "services": services}
+
+
+def named(*parts: str) -> str:
+    """A name at Traefik. Apps share one proxy, and neither an app's nor a service's name has a colon."""
+    return ":".join(parts)
 
 
 def host_settings(target: Target, image: str) -> dict[str, Any]:
@@ -54,7 +68,7 @@ def host_settings(target: Target, image: str) -> dict[str, Any]:
         },
         "entryPoints": {
             "web": _entry_point(settings, settings.http),
-            "websecure": _entry_point(settings, settings.https),
+            **({"websecure": _entry_point(settings, settings.https)} if settings.secure else {}),
         },
     }
     files: dict[str, str] = {}
@@ -117,21 +131,51 @@ class _Dynamic:
     def add(self, name: str, policy: ProxyPolicy) -> None:
         middlewares = self.middlewares(name, policy)
         for number, (rule, priority) in enumerate(rules(policy)):
-            router: dict[str, Any] = {"rule": rule, "priority": priority, "service": name}
-            router["entryPoints"] = ["websecure" if policy.tls else "web"]
-            if middlewares:
-                router["middlewares"] = middlewares
-            label = f"{name}-{number}" if number else name
-            if policy.tls is not None:
-                router["tls"] = {"certResolver": "acme"} if policy.tls.acme else {}
-                plain = {**router, "entryPoints": ["web"]}
-                del plain["tls"]
-                if policy.redirect:
-                    plain["middlewares"] = [self.middleware(f"{name}-https", _REDIRECT)]
-                self.http["routers"][f"{label}-plain"] = plain
-            self.http["routers"][label] = router
+            label = named(name, str(number))
+            self.router(label, rule, priority, name, policy, middlewares)
+            if policy.body_limit is not None:
+                limit = {"buffering": {"maxRequestBodyBytes": policy.body_limit}}
+                limited = [self.middleware(named(name, "body"), limit), *middlewares]
+                # Traefik's bound holds request and answer back until each is whole. So it is for what has a
+                # body, and downloads, event streams and WebSockets (all GET) go past it.
+                self.router(
+                    named(label, "body"),
+                    f"({rule}) && !Method(`GET`) && !Method(`HEAD`)",
+                    priority + 1,
+                    name,
+                    policy,
+                    limited,
+                )
         if policy.tls is not None and policy.tls.certificate and policy.tls.key:
-            self.certificate(policy.tls.certificate, policy.tls.key)
+            self.certificate(policy.tls)
+        self.balancer(name, policy)
+
+    def router(
+        self,
+        label: str,
+        rule: str,
+        priority: int,
+        service: str,
+        policy: ProxyPolicy,
+        middlewares: list[str],
+    ) -> None:
+        router: dict[str, Any] = {"rule": rule, "priority": priority, "service": service}
+        if policy.tls is None:
+            self.http["routers"][label] = {**router, "entryPoints": ["web"], "middlewares": middlewares}
+            return
+        plain = [self.middleware(named(service, "https"), _REDIRECT)] if policy.redirect else middlewares
+        self.http["routers"][named(label, "plain")] = {**router, "entryPoints": ["web"], "middlewares": plain}
+        tls: dict[str, Any] = {}
+        if policy.tls.acme:
+            tls["certResolver"] = "acme"
+            wild = [host for host in policy.hosts if host.startswith("*.")]
+            if wild:  # a name that is in the rule as a pattern is not seen by Traefik
+                names = [*(host for host in policy.hosts if host not in wild), *wild]
+                tls["domains"] = [{"main": names[0], **({"sans": names[1:]} if names[1:] else {})}]
+        router = {**router, "entryPoints": ["websecure"], "middlewares": middlewares, "tls": tls}
+        self.http["routers"][label] = router
+
+    def balancer(self, name: str, policy: ProxyPolicy) -> None:
         balancer: dict[str, Any] = {"servers": [], "serversTransport": name}
         if policy.health:
             balancer["healthCheck"] = {
@@ -141,7 +185,8 @@ class _Dynamic:
             }
         if policy.sticky:
             cookie = {"name": f"longshore_{_short(name)}", "httpOnly": True, "sameSite": "lax"}
-            balancer["sticky"] = {"cookie": {**cookie, "secure": policy.tls is not None}}
+            secure = policy.tls is not None and policy.redirect
+            balancer["sticky"] = {"cookie": {**cookie, "secure": secure}}
         self.http["services"][name] = {"loadBalancer": balancer}
         timeouts = {"dialTimeout": "5s", "idleConnTimeout": duration(_IDLE)}
         if policy.timeout is not None:
@@ -151,24 +196,24 @@ class _Dynamic:
     def middlewares(self, name: str, policy: ProxyPolicy) -> list[str]:
         """The middlewares of a service, in the order in which a request meets them."""
         found = []
+        # With load balancers in front, the address is what they say it is (Traefik's ipStrategy).
+        trusted = self.target.proxy.trusted
+        strategy = {"ipStrategy": {"excludedIPs": [*trusted]}} if trusted else {}
         if policy.allow:
-            found.append(self.middleware(f"{name}-allow", {"ipAllowList": {"sourceRange": [*policy.allow]}}))
+            allow = {"sourceRange": [*policy.allow], **strategy}
+            found.append(self.middleware(named(name, "allow"), {"ipAllowList": allow}))
         if policy.rate is not None:
-            rate = {
+            rate: dict[str, Any] = {
                 "average": policy.rate.average,
                 "burst": policy.rate.burst,
                 "period": duration(policy.rate.period),
             }
-            found.append(self.middleware(f"{name}-rate", {"rateLimit": rate}))
+            if strategy:
+                rate["sourceCriterion"] = strategy
+            found.append(self.middleware(named(name, "rate"), {"rateLimit": rate}))
         if policy.users:
-            found.append(
-                self.middleware(
-                    f"{name}-users", {"basicAuth": {"users": [*policy.users], "removeHeader": True}}
-                )
-            )
-        if policy.body_limit is not None:
-            limit = {"buffering": {"maxRequestBodyBytes": policy.body_limit}}
-            found.append(self.middleware(f"{name}-body", limit))
+            users = {"users": [*policy.users], "removeHeader": True}
+            found.append(self.middleware(named(name, "users"), {"basicAuth": users}))
         headers: dict[str, Any] = {}
         if policy.request_headers:
             headers["customRequestHeaders"] = dict(sorted(policy.request_headers.items()))
@@ -177,25 +222,30 @@ class _Dynamic:
         if policy.hsts and policy.tls is not None:
             headers["stsSeconds"] = int(policy.hsts)
         if headers:
-            found.append(self.middleware(f"{name}-headers", {"headers": headers}))
+            found.append(self.middleware(named(name, "headers"), {"headers": headers}))
         if policy.compress:
-            found.append(self.middleware(f"{name}-compress", {"compress": {}}))
+            found.append(self.middleware(named(name, "compress"), {"compress": {}}))
         if policy.strip and policy.paths:
-            prefixes = [path.rstrip("/") for path in policy.paths if path != "/"]
-            found.append(self.middleware(f"{name}-strip", {"stripPrefix": {"prefixes": prefixes}}))
+            # Traefik takes the first that fits.
+            prefixes = sorted((path.rstrip("/") for path in policy.paths), key=len, reverse=True)
+            strip = {"stripPrefix": {"prefixes": prefixes}}
+            found.append(self.middleware(named(name, "strip"), strip))
         # A container that is gone is no answer: another one gets the request, as long as nothing was sent.
-        found.append(self.middleware(f"{name}-retry", {"retry": {"attempts": 3, "initialInterval": "50ms"}}))
+        retry = {"retry": {"attempts": 3, "initialInterval": "50ms"}}
+        found.append(self.middleware(named(name, "retry"), retry))
         return found
 
     def middleware(self, name: str, value: Mapping[str, Any]) -> str:
         self.http.setdefault("middlewares", {})[name] = dict(value)
         return name
 
-    def certificate(self, certificate: str, key: str) -> None:
+    def certificate(self, tls: Tls) -> None:
         """Traefik takes a certificate's text in the place of a path."""
-        pair = {"certFile": _pem(self.target, certificate), "keyFile": _pem(self.target, key)}
+        certificate, key = str(tls.certificate), str(tls.key)
+        pair = {"certFile": _pem(self.target, certificate), "keyFile": _pem(self.target, key, secret=True)}
         certificates = self.config.setdefault("tls", {}).setdefault("certificates", [])
         if pair not in certificates:
+            _check_pair(self.target, certificate, key)
             certificates.append(pair)
 
 
@@ -219,7 +269,7 @@ def rules(policy: ProxyPolicy) -> list[tuple[str, int]]:
         # PathPrefix alone would take /apiary for /api.
         where = f"(Path(`{bare}`) || PathPrefix(`{bare}/`))" if bare else "PathPrefix(`/`)"
         rule = f"({names}) && {where}" if names and bare else f"({names})" if names else where
-        found.append((rule, rank + len(path)))
+        found.append((rule, 2 * (rank + len(path))))
     return found
 
 
@@ -227,13 +277,35 @@ def _short(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
-def _pem(target: Target, path: str) -> str:
+def _pem(target: Target, path: str, *, secret: bool = False) -> str:
     file = target.root / Path(path)
     try:
         text = file.read_text()
+        open_to_others = bool(file.stat().st_mode & 0o077)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise RenderError(f"This PEM file can't be read: {why}.", where=Where(path)) from None
     if "-----BEGIN " not in text:
         raise RenderError("This is no PEM file.", where=Where(path), hint="It begins with -----BEGIN.")
+    if secret and open_to_others:
+        raise RenderError("Others can read this private key.", where=Where(path), hint=f"chmod 600 {path}")
     return text
+
+
+def _check_pair(target: Target, certificate: str, key: str) -> None:
+    """Traefik would leave out a pair that doesn't fit, and answer with a certificate of its own."""
+
+    def no_password() -> str:
+        raise RenderError("This key has a password, which nobody could type on the host.", where=Where(key))
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            target.root / certificate, target.root / key, password=no_password
+        )
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise RenderError(
+                f"This certificate is not for the key {key}.", where=Where(certificate)
+            ) from None
+        message = f"This certificate and its key {key} can't be read: {error.reason or 'no valid PEM'}."
+        raise RenderError(message, where=Where(certificate)) from None

@@ -204,6 +204,15 @@ class Rendering:
         }
         if not served:
             return None
+        for service in services:
+            for port in service.facts.ports:
+                number = port.rpartition(":")[2].partition("/")[0]
+                if port.endswith("/tcp") and number.isdigit() and int(number) in self.target.proxy.ports:
+                    raise RenderError(
+                        f"{service.name} publishes port {number}, which the host's proxy takes.",
+                        where=self.target.app.where,
+                        hint="Take ports: out of it, or choose others with longshore: proxy: http and https.",
+                    )
         image = self.digests.get(self.target.proxy.image, self.target.proxy.image)
         content = proxy.proxy_file(self.target, {name: one for name, one in served.items() if one}, image)
         return json.dumps(content, indent=1, sort_keys=True).encode()

@@ -94,7 +94,12 @@ def as_json(plan: Plan, *, diff: bool) -> dict[str, Any]:
                     for one in host.changes
                 ],
                 "services": {
-                    step.service: {"deed": step.deed, "because": list(step.because), "gap": step.gap}
+                    step.service: {
+                        "deed": step.deed,
+                        "because": list(step.because),
+                        "gap": step.gap,
+                        "gap_why": step.gap_why,
+                    }
                     for step in host.steps
                 },
                 **({"diff": {file.name: list(file.lines) for file in host.diffs}} if diff else {}),

@@ -1,0 +1,95 @@
+"""What can only be said of the routes of a whole host: who answers what, and what the proxy needs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from longshore.errors import InventoryError
+from longshore.inventory.model import Target
+from longshore.inventory.proxying import ProxyPolicy
+
+_Report = Callable[[InventoryError], None]
+_Targets = dict[tuple[str, str], Target]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a service answers: ``host`` (empty: any name), ``path`` (a prefix without a slash at its end)."""
+
+    secure: bool
+    host: str
+    path: str
+
+    def __str__(self) -> str:
+        scheme = "https" if self.secure else "http"
+        return f"{scheme}://{self.host or 'any host name'}{self.path or '/'}"
+
+
+def claims(policy: ProxyPolicy) -> Iterator[Claim]:
+    """Everything that a service answers. With ``tls`` also plain HTTP: it is sent on, or answered, too."""
+    for secure in (True, False) if policy.tls is not None else (False,):
+        for host in policy.hosts or ("",):
+            for path in policy.paths or ("/",):
+                yield Claim(secure, host, path.rstrip("/"))
+
+
+def routes_of(target: Target) -> Iterator[tuple[str, ProxyPolicy]]:
+    """The services that the inventory has the proxy serve on the target's host."""
+    for name, service in target.app.services.items():
+        here = target.host.name in target.placed.get(name, (target.host.name,))
+        if service.proxy is not None and here:
+            yield name, service.proxy
+
+
+def settle_routes(targets: _Targets, report: _Report) -> _Targets:
+    """The targets with what their host's proxy must do for all of them: whether it takes the HTTPS port.
+
+    Two services that answer the same are reported, and certificates that nobody can order.
+    """
+    told: set[tuple[str, ...]] = set()
+    taken: dict[tuple[str, Claim], str] = {}
+    secure: set[str] = set()
+    for target in targets.values():
+        host = target.host.name
+        for service, policy in routes_of(target):
+            name = f"{service} of {target.app.name}"
+            _check_acme(name, policy, target, report)
+            if policy.tls is not None:
+                secure.add(host)
+            for claim in claims(policy):
+                other = taken.setdefault((host, claim), name)
+                if other != name and (other, name) not in told:
+                    told.add((other, name))
+                    message = f"{other} and {name} both answer {claim} (on {host})."
+                    hint = "Give them different hosts or paths."
+                    report(InventoryError(message, where=policy.where, hint=hint))
+    return {
+        key: replace(target, proxy=replace(target.proxy, secure=True))
+        if target.host.name in secure
+        else target
+        for key, target in targets.items()
+    }
+
+
+def _check_acme(name: str, policy: ProxyPolicy, target: Target, report: _Report) -> None:
+    if policy.tls is None or not policy.tls.acme:
+        return
+    acme = target.proxy.acme
+    if acme is None:
+        message = f"{name} orders a certificate (tls.acme), and nothing says how: longshore.proxy.acme."
+        hint = "Write longshore: proxy: acme: {email: ops@example.org}"
+        report(InventoryError(message, where=policy.where, hint=hint))
+    elif acme.challenge != "dns" and any(host.startswith("*.") for host in policy.hosts):
+        message = f"{name} orders a certificate for *. names, and those are only given by challenge: dns."
+        report(InventoryError(message, where=policy.where, hint="Set it in longshore.proxy.acme."))
+
+
+def one_answer(policies: Mapping[str, ProxyPolicy]) -> tuple[str, str, Claim] | None:
+    """The first two of these services that answer the same, and what; ``None`` when all differ."""
+    taken: dict[Claim, str] = {}
+    for name, policy in sorted(policies.items()):
+        for claim in claims(policy):
+            if taken.setdefault(claim, name) != name:
+                return taken[claim], name, claim
+    return None

@@ -229,3 +229,24 @@ def test_a_terminal_that_is_not_utf_8_gets_a_question_mark_and_no_crash(
     code, out, said = _run(project, "render", "--env", "prod", "--no-pin", "--out", "\u00f6ut")
     assert (code, said) == (0, "")
     assert "Written to ?ut/." in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--limit", "web1", "--limit", "web2"],
+            "--limit is given twice. Both patterns together: --limit 'web1:web2'.",
+        ),
+        (["--limit=web1", "--limit=web2"], "--limit is given twice."),
+        (["--app", "shop", "--app", "blog"], "--app is given twice."),
+        (["--limit", ""], "--limit is empty. Leave it out for all hosts."),
+        (["--app", " "], "--app is empty."),
+    ],
+)
+def test_an_option_that_is_given_twice_or_empty_touches_no_host(
+    project: Path, words: list[str], says: str
+) -> None:
+    code, out, err = _run(project, "deploy", "--env", "prod", *words)
+    assert code == 1 and out == ""
+    assert err.startswith(f"error: {says}") and err.count("\n") == 1

@@ -133,7 +133,8 @@ def _check_depth(text: str, file: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
-                where = Where(file, event.start_mark.line + 1, event.start_mark.column + 1)
+                mark = event.start_mark
+                where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
                 raise RenderError(f"This is nested more than {_MAX_DEPTH} levels deep.", where=where)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1

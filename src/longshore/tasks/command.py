@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from longshore.errors import LongshoreError
@@ -31,6 +33,59 @@ OPTIONS = {
     "host": "only this host",
 }
 """Help for the options that many tasks share."""
+
+
+_NARROWING = {
+    "env": "Say which.",
+    "app": "Leave it out for all of them.",
+    "limit": "Leave it out for all hosts.",
+    "service": "Leave it out for all of them.",
+    "host": "Leave it out for all hosts.",
+}
+"""Options that must not be empty: a shell variable that isn't set would mean every host."""
+
+
+class _Single(Argument):
+    """An option with one value: Invoke takes a second one for the name of a task."""
+
+    def __init__(self, plain: Argument) -> None:
+        self._plain_kind = plain.kind
+        super().__init__(names=plain.names, default=plain.default, help=plain.help, attr_name=plain.attr_name)
+
+    @property
+    def kind(self) -> Any:
+        """Once it has a value, that of an option which takes another: so that we hear of it."""
+        return self._plain_kind if getattr(self, "raw_value", None) is None else list
+
+    @kind.setter
+    def kind(self, kind: Any) -> None:
+        pass
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        flag = f"--{self.names[0]}"
+        if self.raw_value is not None:
+            more = f" Both patterns together: {flag} '{self.raw_value}:{value}'." if flag == "--limit" else ""
+            raise ParseError(f"error: {flag} is given twice.{more}")
+        hint = _NARROWING.get(self.names[0])
+        if hint and not str(value).strip():
+            raise ParseError(f"error: {flag} is empty. {hint}")
+        self.raw_value = value
+        self._value = self._plain_kind(value) if cast else value
+
+    @property
+    def got_value(self) -> bool:
+        return self._value is not None
+
+
+class FleetTask(Task):  # type: ignore[type-arg]
+    """Invoke's, with options that are given once."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Invoke's arguments for the task's parameters."""
+        return [
+            _Single(one) if one.kind in (str, int) and not (one.positional or one.optional) else one
+            for one in super().get_arguments(ignore_unknown_help)
+        ]
 
 
 def task(**settings: Any) -> Callable[[Body], Any]:
@@ -72,6 +127,7 @@ def task(**settings: Any) -> Callable[[Body], Any]:
         shared = {name: text for name, text in OPTIONS.items() if name in names}
         settings["help"] = {**shared, **settings.get("help", {})}
         settings.setdefault("auto_shortflags", False)
+        settings.setdefault("klass", FleetTask)
         return invoke_task(run, **settings)
 
     return decorate

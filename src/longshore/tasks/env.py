@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invoke.parser.argument import Argument
-from invoke.tasks import Task
 
-from longshore.tasks.command import done, task
+from longshore.tasks.command import FleetTask, done, task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +33,7 @@ class _Two(Argument):
             self._value = tuple(self._words)
 
 
-class _EnvTask(Task):  # type: ignore[type-arg]
+class _EnvTask(FleetTask):
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         found = super().get_arguments(ignore_unknown_help)
         return [_Two(one) if one.name == "diff" else one for one in found]

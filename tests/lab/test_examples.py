@@ -96,7 +96,7 @@ def test_excel2doc_is_deployed_migrated_once_and_smoke_tested(excel2doc: Project
     done = excel2doc.run("deploy", "--env", "try", timeout=400)
     assert done.code == 0, done.all
     assert done.out.count("Running upgrade  -> 0001") == 1
-    assert done.out.count("smoke test health: ok") == 2
+    assert done.out.count("smoke test health http://") == 2
     services = [one["Config"]["Labels"]["com.docker.compose.service"] for one in excel2doc.containers("h1")]
     assert sorted(services) == ["api", "postgres", "redis"]
     (api,) = excel2doc.containers("h2")

@@ -177,6 +177,7 @@ def test_a_rollback_stages_nothing() -> None:
     moves = tuple(Move(name, first, _bundle("h1", "2").id, frozenset({"api"})) for name in HOSTS)
     report, _ = _run(fleet, Story("shop", moves, Facts("run2", "ann")))
     assert report.ok
+    assert {(one.state, one.release) for one in report.hosts} == {("rolled back", first)}
     assert _running(fleet) == {first}
     assert all(wire.STAGE not in host.ops() for host in fleet.hosts.values())
 

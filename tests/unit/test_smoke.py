@@ -25,7 +25,7 @@ from tests.unit.inventory_project import SHOP, loaded, problems
 
 from longshore.agent.probe import address, probe
 from longshore.inventory.model import SmokeCheck
-from longshore.verify import SmokeResult, run_checks
+from longshore.verify import SmokeResult, distinct, run_checks
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
@@ -287,3 +287,13 @@ def test_checks_that_say_the_same_are_run_once(server: str) -> None:
     check = SmokeCheck("one", url=f"{server}/")
     results: tuple[SmokeResult, ...] = run_checks([check, replace(check)])
     assert len(results) == 1
+
+
+def test_checks_of_one_name_are_told_apart_by_their_places() -> None:
+    one = SmokeCheck("front page", url="http://h1/health")
+    checks = [one, replace(one, url="http://h2/health"), one, SmokeCheck("docs", url="http://h1/docs")]
+    assert [check.name for check in distinct(checks)] == [
+        "front page http://h1/health",
+        "front page http://h2/health",
+        "docs",
+    ]

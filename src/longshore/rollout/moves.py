@@ -13,7 +13,7 @@ from longshore.render.bundle import Bundle
 from longshore.roles import Role
 from longshore.rollout.hookfiles import HookFiles
 
-State = Literal["deployed", "nothing to do", "failed", "taken back", "unchanged"]
+State = Literal["deployed", "rolled back", "nothing to do", "failed", "taken back", "unchanged"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Report:
     @property
     def ok(self) -> bool:
         """Every host has what it should."""
-        return not self.problems and all(one.state in ("deployed", "nothing to do") for one in self.hosts)
+        good = ("deployed", "rolled back", "nothing to do")
+        return not self.problems and all(one.state in good for one in self.hosts)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -42,7 +42,7 @@ def outcome_of(report: Report, *, environment: str, facts: Facts, rollback: bool
     """What a report comes to: ``deployed``, ``rolled back``, ``taken back`` or ``failed``."""
     failed = next((one for one in report.hosts if one.error is not None), None)
     problem = str(failed.error) if failed else next((str(one) for one in report.problems), "")
-    deployed = [one for one in report.hosts if one.state == "deployed"]
+    deployed = [one for one in report.hosts if one.state in ("deployed", "rolled back")]
     if report.ok:
         how = "rolled back" if rollback else "deployed"
     else:

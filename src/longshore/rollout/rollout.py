@@ -161,12 +161,12 @@ class Rollout:
             self._all([host for host in self._moving() if host in self.begun], self.steps.verify)
 
     def _smoke(self, done: Iterable[tuple[str, ...]]) -> None:
-        from longshore.verify import run_checks  # late: a run with nothing to do never comes here
+        from longshore.verify import distinct, run_checks  # late: a run with nothing to do never comes here
 
         switched = {*before_migration(self.story), *(host for batch in done for host in batch)}
         moves = [self.steps.moves[host] for host in self._moving() if host in switched]
         problems: list[LongshoreError] = []
-        for result in run_checks([check for move in moves for check in move.smoke]):
+        for result in run_checks(distinct(check for move in moves for check in move.smoke)):
             if result.ok:
                 self.output.say(f"smoke test {result.name}: ok in {result.seconds * 1000:.0f} ms")
             else:
@@ -290,7 +290,7 @@ class Rollout:
         hosts = []
         for move in self.story.moves:
             state = self._state(move)
-            release = move.release if state == "deployed" else move.expect
+            release = move.release if state in ("deployed", "rolled back") else move.expect
             if move.host in self.unknown:
                 release = None
             hosts.append(HostReport(move.host, state, release, self.failed.get(move.host)))
@@ -306,7 +306,7 @@ class Rollout:
 
     def _state(self, move: Move) -> State:
         if move.host in self.committed:
-            return "deployed"
+            return "deployed" if move.bundle is not None else "rolled back"
         if move.host in self.failed:
             return "failed"
         return "taken back" if move.host in self.taken_back else "unchanged"

@@ -46,14 +46,15 @@ def deploy_app(
     ``plan``: just that one, or none at all when a host has moved on since. ``wait``: seconds for another
     run's lock; what that run changed is then planned again. ``yes``: don't ask between batches.
     """
-    until = time.monotonic() + wait
+    started = time.monotonic()
+    until = started + wait
     bundles = render_app(fleet, app) if plan is None else {}
     while True:
         now = plan or plan_app(fleet, app, bundles)
         if not now.todo:
             for name, host in now.hosts.items():
                 fleet.output.step(name, "nothing to do", host.current or "")
-            return _tell(fleet, Report(app, _nothing_to_do(now), 0.0))
+            return _tell(fleet, Report(app, _nothing_to_do(now), time.monotonic() - started))
         for text, names in grouped(now).items():
             fleet.output.say(f"{', '.join(names)}: {text}")
         ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
@@ -65,7 +66,7 @@ def deploy_app(
             fleet.output.say("Another run has changed the hosts meanwhile: planned again.")
             continue
         hosts = (*report.hosts, *_nothing_to_do(now))
-        return _tell(fleet, replace(report, hosts=hosts))
+        return _tell(fleet, replace(report, hosts=hosts, seconds=time.monotonic() - started))
 
 
 def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> Story:
@@ -103,6 +104,7 @@ def _moved_on(report: Report) -> bool:
 
 def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
     """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good."""
+    started = time.monotonic()
     seen = look(fleet, app, {})
     wanted = releases_to_go_back_to(app, seen, to)
     moves = []
@@ -132,7 +134,8 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
         report = _rollout(fleet, story)
     else:
         report = Report(app, (), 0.0)
-    return _tell(fleet, replace(report, hosts=(*report.hosts, *same)), rollback=True)
+    report = replace(report, hosts=(*report.hosts, *same), seconds=time.monotonic() - started)
+    return _tell(fleet, report, rollback=True)
 
 
 def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:

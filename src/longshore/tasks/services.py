@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from longshore.agent import wire
@@ -125,15 +124,11 @@ def drop_strangers(
 
 
 def smoke_checks(fleet: Fleet, app: str) -> list[SmokeCheck]:
-    """The smoke checks of an app on its chosen hosts, each once. Those of one name that look at different
-    places (one for each host) have the place in their names."""
+    """The smoke checks of an app on its chosen hosts."""
+    from longshore.verify import distinct
+
     targets = (fleet.target(app, host).app for host in fleet.chosen[app])
-    checks = list({repr(check): check for one in targets for check in one.smoke}.values())
-    names = Counter(check.name for check in checks)
-    return [
-        replace(check, name=f"{check.name} {check.place}") if names[check.name] > 1 else check
-        for check in checks
-    ]
+    return distinct(check for one in targets for check in one.smoke)
 
 
 def code_of(error: LongshoreError) -> str:

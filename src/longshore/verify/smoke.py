@@ -11,9 +11,10 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,17 @@ class SmokeResult:
     why: str
     seconds: float
     tries: int
+
+
+def distinct(checks: Iterable[SmokeCheck]) -> list[SmokeCheck]:
+    """The checks, each once. Those of one name that look at different places (one for each host) have the
+    place in their names."""
+    once = list({repr(check): check for check in checks}.values())
+    names = Counter(check.name for check in once)
+    return [
+        replace(check, name=f"{check.name} {check.place}") if names[check.name] > 1 else check
+        for check in once
+    ]
 
 
 def run_checks(checks: Iterable[SmokeCheck], *, deadline: float | None = None) -> tuple[SmokeResult, ...]:

@@ -59,7 +59,7 @@ class _Host(Switch):
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Host:
     """A host on which OLD is current and NEW is staged."""
-    monkeypatch.setattr(switch_module, "containers", lambda *_: [])
+    monkeypatch.setattr(switch_module, "still_running", lambda *_: [])
     monkeypatch.setattr(switch_module.drift, "record", lambda *_: [])
     store = AppStore(str(tmp_path), "shop")
     store.make()

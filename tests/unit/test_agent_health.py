@@ -9,7 +9,7 @@ import pytest
 
 from longshore.agent import preflight
 from longshore.agent.fail import Refusal
-from longshore.agent.health import Watch, describe
+from longshore.agent.health import Watch, describe, still_running
 from longshore.agent.stage import registry_of
 
 
@@ -124,6 +124,17 @@ def test_a_stability_that_is_asked_for_holds_for_what_is_healthy_at_once_too() -
     watch(90)
     with pytest.raises(Refusal, match=r"not healthy after 0\.5 s"):
         watch(5)
+
+
+def test_what_was_stopped_after_it_was_good_is_not_committed() -> None:
+    manifest = _manifest(api={}, init={"one_shot": True})
+    found = still_running(FakeEngine([_raw("api")]), manifest, 0)  # type: ignore[arg-type]
+    assert [one["service"] for one in found] == ["api"]
+    again = FakeEngine([_raw("api", "exited", "Exited (137)")], [_raw("api")])
+    assert still_running(again, manifest, 5)  # type: ignore[arg-type]
+    for left in ([], [_raw("api", "exited", "Exited (137)")]):
+        with pytest.raises(Refusal, match="api no longer runs"):
+            still_running(FakeEngine(left), manifest, 0)  # type: ignore[arg-type]
 
 
 def test_unhealthy_is_told_with_the_checks_output() -> None:

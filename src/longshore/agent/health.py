@@ -56,6 +56,33 @@ def containers(engine: Engine, project: str) -> List[Dict[str, Any]]:
     return sorted((one for one in found if not one["one_off"]), key=lambda one: str(one["name"]))
 
 
+def still_running(engine: Engine, manifest: Dict[str, Any], patience: float) -> List[Dict[str, Any]]:
+    """The containers of a release that was verified, seen once more before it is committed: somebody may have
+    stopped one meanwhile. ``patience`` (s): an engine that was restarted is about to start them again.
+
+    Raises ``Refusal`` when a service has less that run than it should.
+    """
+    until = time.monotonic() + patience
+    while True:
+        found = containers(engine, manifest["project"])
+        missing = [
+            name
+            for name, facts in sorted(manifest["services"].items())
+            if not (facts["one_shot"] or facts.get("may_exit"))
+            and _running(found, name) < int(facts["replicas"])
+        ]
+        if not missing:
+            return found
+        if time.monotonic() > until:
+            words = f"{', '.join(missing)} no longer runs, though it was good when it was verified"
+            raise Refusal(wire.UNHEALTHY, words, "Somebody may have stopped it.")
+        time.sleep(_POLL_LAST)
+
+
+def _running(found: List[Dict[str, Any]], service: str) -> int:
+    return sum(one["service"] == service and one["state"] == "running" for one in found)
+
+
 class Watch:
     """Waits until every service of a release is good, or one can't be."""
 

@@ -14,7 +14,7 @@ from longshore.agent.bluegreen import BlueGreen
 from longshore.agent.compose import Compose
 from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
-from longshore.agent.health import Emit, Watch, containers
+from longshore.agent.health import Emit, Watch, containers, still_running
 from longshore.agent.history import History
 from longshore.agent.journal import COMMIT, REVERTED, Journal
 from longshore.agent.store import AppStore
@@ -22,6 +22,8 @@ from longshore.agent.store import AppStore
 APP_LABEL = "longshore.app"
 _ENGINE_PATIENCE = 90.0
 """Seconds that going back waits for an engine that is being restarted."""
+_AGAIN = 10.0
+"""Seconds that containers have to run again at the commit, when the engine was restarted meanwhile."""
 _AT_ONCE = 30.0
 """What fails within so many seconds may be an engine that comes up or goes down: it is tried once more."""
 
@@ -124,7 +126,7 @@ class Switch:
         """
         manifest = self.store.manifest(release)
         self.engine.wait(_ENGINE_PATIENCE)
-        running = containers(self.engine, manifest["project"])
+        running = still_running(self.engine, manifest, _AGAIN)
         record = {
             "at": self._after_the_others(),
             "one_shots": [

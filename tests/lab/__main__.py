@@ -6,6 +6,7 @@ the time. Not pytest-xdist: interrupted, it ends its workers before they have ta
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def main() -> int:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # a terminal's Ctrl-C comes once, from here
         )
         running.append(process)

@@ -9,7 +9,8 @@ from longshore.inventory.kinds import Kind, Reading
 from longshore.inventory.nodes import from_plain
 from longshore.inventory.reference import BEGIN, END, json_schema, markdown
 from longshore.inventory.sections import ListOf, MapOf, Section
-from longshore.inventory.settings import APP, HEALTH, LOGGING, ROOT, SERVICE
+from longshore.inventory.services import HEALTH, LOGGING, SERVICE
+from longshore.inventory.settings import APP, ROOT
 from longshore.inventory.yamlfile import parse_yaml
 
 DOCS = Path(__file__).parents[2] / "docs" / "inventory.md"

@@ -27,8 +27,9 @@ from longshore.inventory.model import (
 )
 from longshore.inventory.nodes import Key, MappingNode, Node, is_null
 from longshore.inventory.proxying import proxy_policy
-from longshore.inventory.sections import merge
-from longshore.inventory.settings import APP, SERVICE
+from longshore.inventory.sections import merge, own
+from longshore.inventory.services import SERVICE
+from longshore.inventory.settings import APP
 from longshore.secrets.references import Reference
 
 _Values = Mapping[str, Any]
@@ -86,9 +87,9 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         services={service: _policy(policy, reading) for service, policy in found.get("services", {}).items()},
         defaults=_policy(found.get("defaults", {}), reading),
         migrate=_migrate(found.get("migrate")),
-        rollout=RolloutPolicy(**_own(found.get("rollout", {}))),
+        rollout=RolloutPolicy(**own(found.get("rollout", {}))),
         smoke=tuple(_smoke(check, url, root, path, reading) for check in found.get("smoke", ())),
-        hooks=HookSettings(**_own(found.get("hooks", {}))),
+        hooks=HookSettings(**own(found.get("hooks", {}))),
         notify=tuple(_webhook(one) for one in found.get("notify", ()) if one.get("webhook")),
         databases={key: _database(key, value) for key, value in found.get("databases", {}).items()},
         url=url,
@@ -151,10 +152,10 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         reserve_cpus=reserve.get("cpus"),
         reserve_memory=reserve.get("memory"),
         restart=found.get("restart"),
-        logging=None if logging is None else Logging(**_own(logging)),
+        logging=None if logging is None else Logging(**own(logging)),
         volumes=found.get("volumes", ()),
         ports=found.get("ports"),
-        health=Health(**_own(health)) if health and _own(health) else None,
+        health=Health(**own(health)) if health and own(health) else None,
         probe=_probe(found.get("probe"), reading),
         environment=found.get("environment", {}),
         labels=found.get("labels", {}),
@@ -168,15 +169,10 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
     )
 
 
-def _own(found: _Values) -> dict[str, Any]:
-    """The section's values without the note of its place."""
-    return {name: value for name, value in found.items() if name}
-
-
 def _migrate(found: _Values | None) -> Migrate | None:
     if not found or "service" not in found or "command" not in found:
         return None
-    return Migrate(**_own(found))
+    return Migrate(**own(found))
 
 
 def _database(name: str, found: _Values) -> Database:
@@ -209,7 +205,7 @@ def _smoke(found: _Values, base: str | None, root: Path, path: str, reading: Rea
         reading.problem(f"{name}: a check of {kind} has no {' and no '.join(wrong)}.", where)
     if "body" in found and found.get("method") in ("GET", "HEAD"):
         reading.problem(f"{name}: a {found['method']} request has no body.", where, "Write method: POST")
-    values = {key: value for key, value in _own(found).items() if key not in ("name", "url")}
+    values = {key: value for key, value in own(found).items() if key not in ("name", "url")}
     check = SmokeCheck(name="", url=url, root=root, **values)
     return replace(check, name=found.get("name") or found.get("url") or check.place or "smoke")
 
@@ -221,10 +217,10 @@ def _probe(found: _Values | None, reading: Reading) -> Probe | None:
     if not 1 <= int(port) <= 65535:
         reading.problem(f"probe: {port} is not a port.", found.get("", Where("")), "Write http: 8000/health")
         return None
-    values = {key: value for key, value in _own(found).items() if key != "http"}
+    values = {key: value for key, value in own(found).items() if key != "http"}
     return Probe(port=int(port), path=f"{slash or '/'}{rest}", **values)
 
 
 def _webhook(found: _Values) -> Webhook:
-    values = {key: value for key, value in _own(found).items() if key != "webhook"}
+    values = {key: value for key, value in own(found).items() if key != "webhook"}
     return Webhook(url=found["webhook"], **values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.inventory.kinds import Choice, Flag, Text, Whole
-from longshore.inventory.sections import ListOf, MapOf, Section, Setting
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting, own
 
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?"
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
@@ -114,13 +114,10 @@ BUILD = Section(
 
 def build_policy(found: Mapping[str, Any] | None) -> BuildPolicy | None:
     """The policy of its checked settings."""
-    return BuildPolicy(**_own(found)) if found and _own(found) else None
+    values = own(found)
+    return BuildPolicy(**values) if values else None
 
 
 def build_settings(found: Mapping[str, Any] | None) -> BuildSettings:
     """The environment's of its checked settings."""
-    return BuildSettings(**_own(found or {}))
-
-
-def _own(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name}
+    return BuildSettings(**own(found))

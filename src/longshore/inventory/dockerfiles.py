@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.inventory.kinds import Choice, Flag, ShellOrList, Text, Whole, duration
-from longshore.inventory.sections import ListOf, MapOf, Section, Setting
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting, own
 
 Installer = Literal["pip", "uv", "poetry"]
 
@@ -238,7 +238,7 @@ def dockerfile_policy(found: Mapping[str, Any] | None) -> DockerfilePolicy | Non
     """The policy of its checked settings; ``None`` when nothing is said."""
     if found is None:
         return None
-    values = {name: value for name, value in found.items() if name}
+    values = own(found)
     if "health" in values:
-        values["health"] = HealthRequest(**{key: value for key, value in values["health"].items() if key})
+        values["health"] = HealthRequest(**own(values["health"]))
     return DockerfilePolicy(**values)

@@ -8,13 +8,10 @@ from typing import Any
 
 from longshore.inventory.kinds import Anything, Choice, Command, Reading, Text, Whole, duration
 from longshore.inventory.nodes import Node
-from longshore.inventory.sections import ListOf, MapOf, Section, Setting
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting, headers
 
 OUTCOMES = ("deployed", "failed", "taken back", "rolled back")
 """How a run can end, as notifications call it."""
-
-_HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: token
-_HEADER_VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*"  # RFC 9110, 5.5: no line end can come in
 
 
 class Pattern(Text):
@@ -37,14 +34,6 @@ class Pattern(Text):
 
 def _place(example: str) -> Text:
     return Text("HOST:PORT", example, pattern=r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}", rule="HOST:PORT")
-
-
-def _headers(example: str) -> MapOf:
-    return MapOf(
-        item=Text("a header's value", example, pattern=_HEADER_VALUE, rule="a header's value (one line)"),
-        key=_HEADER,
-        key_rule="the name of an HTTP header",
-    )
 
 
 def _status() -> Whole:
@@ -91,10 +80,10 @@ SMOKE = Section(
             "How the URL is requested.",
             "GET, with a body POST",
         ),
-        Setting("headers", _headers("application/json"), "Headers of the request."),
+        Setting("headers", headers("application/json"), "Headers of the request."),
         Setting("body", Text("a text", "'{\"ping\": 1}'"), "The body of the request."),
         Setting("status", _status(), "The status that is right.", "200"),
-        Setting("answer_headers", _headers("max-age"), "Headers of the answer, and what each must hold."),
+        Setting("answer_headers", headers("max-age"), "Headers of the answer, and what each must hold."),
         Setting("contains", Text("a text", "ok"), "What the body, or the command's output, must hold."),
         Setting(
             "matches",
@@ -166,6 +155,6 @@ NOTIFY = Section(
             "A text as Slack and those like it take it, or everything as JSON.",
             "slack",
         ),
-        Setting("headers", _headers("Bearer …"), "Headers of the request. Taken for secrets."),
+        Setting("headers", headers("Bearer …"), "Headers of the request. Taken for secrets."),
     )
 )

@@ -293,6 +293,9 @@ def duration(example: str, *, minimum: float = 0, shortest: str = "") -> Unit:
     )
 
 
+CPUS = Unit("CPU cores", "0.5", parse=values.parse_cpus, pattern=r"\d*\.?\d+")
+
+
 @dataclass(frozen=True)
 class Command(Kind):
     """A command: a line that is split as a shell splits it (nothing is expanded), or a list of arguments."""

@@ -14,7 +14,7 @@ from longshore.inventory.model import Source
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, describe, from_plain, is_null
 from longshore.inventory.sections import merge
-from longshore.inventory.settings import ROOT
+from longshore.inventory.settings import APP, ROOT
 from longshore.inventory.sources import Sources
 from longshore.inventory.tree import Tree
 from longshore.inventory.variables import (
@@ -158,7 +158,6 @@ class Levels:
         if SETTINGS in role:
             whole = self._merged.get(key)
             if whole is None:
-                whole = None
                 for said in role[SETTINGS]:
                     whole = merge(whole, said.node, ROOT)
                 whole = self._merged[key] = merge(whole, context.settings, ROOT)
@@ -242,17 +241,11 @@ def _for_every_app(node: Node, settings: Node) -> Node:
     expanded = {name: pair for name, pair in apps.items.items() if name != "*"}
     for key, _ in _section(settings, "apps") or ():
         own = expanded.get(key.name)
-        app = star[1] if own is None else merge(star[1], own[1], _app_kind())
+        app = star[1] if own is None else merge(star[1], own[1], APP)
         expanded[key.name] = (Key(key.name, star[0].where), app)
     items = dict(node.items)
     items["apps"] = (items["apps"][0], MappingNode(expanded, apps.where))
     return MappingNode(items, node.where)
-
-
-def _app_kind() -> Any:
-    setting = ROOT.setting("apps")
-    assert setting is not None
-    return getattr(setting.kind, "item")  # noqa: B009 - MapOf's, which Kind doesn't have
 
 
 def _for_databases(kind: str, policy: Node, settings: Node, where: Where) -> Node:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longshore.errors import Where
-from longshore.inventory.kinds import Choice, Flag, Reading, Text, Whole, duration, size
+from longshore.inventory.kinds import CPUS, Choice, Flag, Reading, Text, Whole, duration, size
 from longshore.inventory.nodes import Node
-from longshore.inventory.sections import ListOf, MapOf, Section, Setting
+from longshore.inventory.sections import ListOf, MapOf, Section, Setting, headers, own
 
-_HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: token
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 
 
@@ -131,11 +130,6 @@ _NETWORKS = ListOf(item=Networks("a network", "10.0.0.0/8"), single=True, exampl
 _PEM = Text("a path in the project", "env/tls/shop.pem", pattern=r"(?!/)[^\x00]+", rule="a path")
 
 
-def _headers(example: str) -> MapOf:
-    value = Text("a header's value", example, pattern=r"[^\x00-\x08\x0a-\x1f\x7f]*", rule="one line")
-    return MapOf(item=value, key=_HEADER, key_rule="the name of an HTTP header")
-
-
 POLICY = Section(
     settings=(
         Setting(
@@ -199,8 +193,8 @@ POLICY = Section(
         ),
         Setting("sticky", Flag(), "Whether a client stays with one container, by a cookie.", "false"),
         Setting("compress", Flag(), "Whether answers are compressed for clients that take it.", "false"),
-        Setting("request_headers", _headers("v1"), "Headers that the service gets."),
-        Setting("response_headers", _headers("nosniff"), "Headers that the client gets."),
+        Setting("request_headers", headers("v1"), "Headers that the service gets."),
+        Setting("response_headers", headers("nosniff"), "Headers that the client gets."),
         Setting(
             "users",
             ListOf(
@@ -297,7 +291,7 @@ PROXY = Section(
         Setting(
             "trusted", _NETWORKS, "Load balancers in front, whose X-Forwarded-* headers are believed.", "none"
         ),
-        Setting("cpus", Text("CPU cores", "1", pattern=r"\d*\.?\d+", rule="a number"), "Its CPU limit."),
+        Setting("cpus", CPUS, "Its CPU limit."),
         Setting("memory", size("256M", minimum=6 * 1024 * 1024, shortest="6M"), "Its memory limit."),
         Setting(
             "grace",
@@ -313,7 +307,7 @@ def proxy_policy(found: Mapping[str, Any] | None, reading: Reading) -> ProxyPoli
     """The value of checked settings; ``None`` without any. What they can't be together is reported."""
     if not found or "port" not in found:
         return None
-    values = {name: value for name, value in found.items() if name}
+    values = own(found)
     rate, tls = values.pop("rate", None), values.pop("tls", None)
     if not reading.failed:
         _check(found, tls, reading)
@@ -321,10 +315,8 @@ def proxy_policy(found: Mapping[str, Any] | None, reading: Reading) -> ProxyPoli
     return ProxyPolicy(
         where=found.get("", Where("")),
         **values,
-        rate=RateLimit(**{name: value for name, value in rate.items() if name})
-        if rate and "average" in rate
-        else None,
-        tls=None if tls is None else Tls(**{name: value for name, value in tls.items() if name}),
+        rate=RateLimit(**own(rate)) if rate and "average" in rate else None,
+        tls=None if tls is None else Tls(**own(tls)),
     )
 
 
@@ -376,13 +368,6 @@ def proxy_settings(found: Mapping[str, Any] | None, reading: Reading) -> ProxySe
     """The value of checked settings of a host. What they can't be together is reported."""
     if found and not reading.failed:
         _check_settings(found, reading)
-    values = {name: value for name, value in (found or {}).items() if name}
+    values = own(found)
     acme = values.pop("acme", None)
-    cpus = values.pop("cpus", None)
-    return ProxySettings(
-        **values,
-        cpus=None if cpus is None else float(cpus),
-        acme=Acme(**{name: value for name, value in acme.items() if name})
-        if acme and "email" in acme
-        else None,
-    )
+    return ProxySettings(**values, acme=Acme(**own(acme)) if acme and "email" in acme else None)

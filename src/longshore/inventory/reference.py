@@ -7,7 +7,8 @@ from typing import Any
 
 from longshore.inventory.kinds import Choice, Kind
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
-from longshore.inventory.settings import APP, ROOT, SERVICE
+from longshore.inventory.services import SERVICE
+from longshore.inventory.settings import APP, ROOT
 from longshore.inventory.variables import SETTINGS
 
 BEGIN = "<!-- settings: written by `invoke schema --docs` -->"

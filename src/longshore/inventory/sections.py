@@ -145,6 +145,18 @@ class Section(Kind):
         return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 
+def own(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A section's checked values without the note of its place."""
+    return {name: value for name, value in (found or {}).items() if name}
+
+
+def headers(example: str) -> MapOf:
+    """HTTP headers by name."""
+    # RFC 9110, 5.6.2 (token) and 5.5: no line end can come in.
+    value = Text("a header's value", example, pattern=r"[^\x00-\x08\x0a-\x1f\x7f]*", rule="one line")
+    return MapOf(item=value, key=r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key_rule="the name of an HTTP header")
+
+
 def templated(shape: dict[str, Any]) -> dict[str, Any]:
     """The shape, or a text that holds a template."""
     types = shape.get("type")

@@ -218,3 +218,13 @@ def have_images(ground: Ground) -> None:
 def image(ground: Ground, tag: str) -> str:
     """The name of one of our own images."""
     return f"{ground.lab.registry}/faults:{tag}"
+
+
+def pinned(ground: Ground) -> str:
+    """The image that every host has, by its digest."""
+    format_ = "{{index .RepoDigests 0}}"
+    for host in ground.hosts:
+        ground.inside(host, ["docker", "pull", "-q", app.PYTHON])
+    return ground.inside(
+        ground.hosts[0], ["docker", "image", "inspect", "--format", format_, app.PYTHON]
+    ).strip()

@@ -43,6 +43,7 @@ STEP = {step.name: step for step in STEPS} | {
         Step("pulling", "the pull is about to begin", agent="pulling"),
         Step("journal", "nothing is begun, the journal's line is about to be written", agent="not begun"),
         Step("commit", "every host is healthy, `committed.json` is about to be written", agent="committing"),
+        Step("smoke-tested", "the smoke tests were good, no commit was sent", controller="before commit"),
         Step("commit, current moved", "`current` is new, the journal has no end", agent="moved"),
         Step("going back", "the old release runs again, the journal has no end", agent="ending: reverted"),
     )
@@ -69,10 +70,12 @@ class Case:
     mixed: bool = False
     host: str = HOST
     image: str = ""
-    """One of our own images, which no host has."""
+    """One of our own images, which no host has; or ``pinned``, the one that hosts have, by its digest."""
     small_disk: bool = False
     before: Action = actions.nothing
     """Done before the deploy is typed."""
+    code: int | None = None
+    """The exit code that it must have, where that is one of the promises."""
     because: str = ""
     """What the command must have said: that it was this, and nothing else, which went wrong."""
     next: str = "deploy"
@@ -322,7 +325,8 @@ def _people() -> list[Case]:
         at("verifying", "container stopped by hand", actions.stop_container),
         at("verifying", "container removed by hand", actions.remove_container),
         at("smoke test", "container removed by hand", actions.remove_container, end="old"),
-        at("commit", "container removed by hand", actions.remove_container),
+        at("smoke-tested", "container removed by hand", actions.remove_container, end="old"),
+        at("smoke-tested", "container stopped by hand", actions.stop_container, end="old"),
     ]
 
 
@@ -364,8 +368,29 @@ def _registry() -> list[Case]:
             image="new",
             end="old",
         ),
-        Case("registry down: a deploy of what hosts have", "only .env differs", before=down, end="new"),
-        Case("registry down: rollback", "`invoke rollback`", before=down, words=("rollback",)),
+        Case(
+            "registry down: a deploy of a tag that hosts have",
+            "only .env differs; what the tag means now can't be asked, so nothing is begun",
+            before=down,
+            end="old",
+            because="can't be pulled",
+        ),
+        Case(
+            "registry down: a deploy of an image by its digest",
+            "only .env differs, the compose file names the image by its digest",
+            before=down,
+            image="pinned",
+            end="new",
+            code=0,
+        ),
+        Case(
+            "registry down: rollback",
+            "a second release is deployed; then `invoke rollback` with the registry down",
+            before=down,
+            words=("rollback",),
+            end="old",
+            code=0,
+        ),
         Case(
             "registry down: pulling",
             f"{_says(down)}; {STEP['pulling'].what}",
@@ -401,9 +426,9 @@ def _disk() -> list[Case]:
         full("journal"),
         full("begun in the journal"),
         full("verifying", SICK="always"),
-        full("commit"),
-        full("committing"),
-        full("commit, current moved", end="either"),
+        full("commit", end="new"),  # there is room set aside
+        full("committing", end="new"),
+        full("commit, current moved", end="new"),
         full("going back", SICK="always"),
     ]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from tests.faults.ground import Ground
 
-SIZE = "1500m"
+from longshore.lab import LabError
+
+SIZE = 1_500_000_000
 FOLDERS = ("docker", "containerd", "longshore")
 
 
@@ -29,15 +32,26 @@ def restore(ground: Ground, host: str) -> None:
 
 
 def is_small(ground: Ground, host: str) -> bool:
-    return ground.is_on(host) and os.path.ismount(ground.disk(host) / "disk")
+    """Whether the host has the small disk now, by the kernel's own list of its mounts."""
+    if not ground.is_on(host):
+        return False
+    mounts = Path(f"/proc/{ground.pid(host)}/mounts").read_text().splitlines()
+    return any(line.startswith("disk /disk tmpfs ") for line in mounts)
 
 
 def fill(ground: Ground, host: str) -> None:
-    """Leave not one byte. Logs and the like take what is freed meanwhile, so it is done twice."""
+    """Leave not one byte. Logs and the like take what is freed meanwhile, so it is done twice.
+
+    Raises ``LabError`` on any other disk: this machine's own is not ours to fill.
+    """
     path = ground.disk(host) / "disk/fill"
+    if not is_small(ground, host):
+        raise LabError("It has no small disk, so it is not filled.", where=host)
     with path.open("ab") as file:
         for _ in range(2):
             free = os.statvfs(path)
+            if free.f_blocks * free.f_frsize > 2 * SIZE:
+                raise LabError("Its disk is not the small one, so it is not filled.", where=host)
             size = file.seek(0, os.SEEK_END)
             if free.f_bavail:
                 os.posix_fallocate(file.fileno(), size, free.f_bavail * free.f_frsize)

@@ -96,9 +96,15 @@ def do_fault(ground: Ground, case: Case) -> Fault:
     """Type the case's command, do to it what the case says, and look at the hosts when all is over."""
     step = STEP[case.at] if case.at else None
     variables = dict(case.variables)
-    if case.image:
+    if case.image == "pinned":
+        variables["IMAGE"] = actions.pinned(ground)
+    elif case.image:
         actions.have_images(ground)
         variables["IMAGE"] = actions.image(ground, case.image)
+    if case.words[0] == "rollback":  # to what was seen before the case
+        ground.deploy(ground.next_version())
+        ground.calm()
+        ground.end_runs()
     for host in ground.hosts:
         ground.disarm(host)
     deploys = case.words[0] == "deploy"
@@ -163,14 +169,12 @@ def _as_expected(case: Case, fault: Fault, old: int, ground: Ground) -> list[str
         wrong.append("the command ended with 0, and the new release is not everywhere")
     if alone and fault.code == 1 and versions == {fault.new} and case.do not in OUT_OF_REACH:
         wrong.append("the command ended with 1, and the new release is everywhere")
+    if case.code is not None and fault.code != case.code:
+        wrong.append(f"the command ended with {fault.code}, not {case.code}")
     if case.because not in fault.said:
         wrong.append(f"the command did not say: {case.because}")
-    if (
-        "staging" not in fault.said
-        and case.words[0] == "deploy"
-        and case.at != "lock"
-        and not case.small_disk
-    ):
+    meant = case.words[0] != "deploy" or case.at == "lock" or case.small_disk or case.because
+    if not meant and "staging" not in fault.said:
         wrong.append(f"the command never came to do anything: {fault.said[-200:]}")
     if "Longshore itself failed" in fault.said or "the agent failed:" in fault.said:
         wrong.append(f"a defect was shown to the person: {_defect(fault.said)}")

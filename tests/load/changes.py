@@ -10,8 +10,6 @@ from functools import partial
 from tests.lab.project import Done
 from tests.load.ground import Ground
 
-DRAIN = 8.0
-
 
 @dataclass(frozen=True)
 class Row:

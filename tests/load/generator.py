@@ -1,7 +1,7 @@
 """Requests as users send them, at a steady rate, and what became of each.
 
 A request fails when it is refused, reset, cut short, answered wrongly or with another status than 200, or
-late (over ``LATE`` seconds more than it asked for). Nothing is tried again.
+late (over ``late`` seconds more than it asked for). Nothing is tried again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-LATE = 5.0
-SLOW = 6.0
+DOWNLOAD = 1_000_000
 HOST = "shop.test"
 
 
@@ -38,6 +37,8 @@ class Load:
 
     places: list[tuple[str, int]]
     rate: float = 200.0
+    slow: float = 6.0
+    late: float = 5.0
     outcomes: list[Outcome] = field(default_factory=list)
     stopping: bool = False
     _idle: dict[tuple[str, int], list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = field(
@@ -68,8 +69,12 @@ class Load:
         place = self.places[number % len(self.places)]
         turn = number // len(self.places)
         if turn % 200 == 7:
+            path = f"/slow?s={self.slow:g}"
+            await self._timed("slow", place, lambda: self._request(place, "GET", path, b""), self.slow)
+        elif turn % 200 == 107:
+            path, wanted = f"/download?s={self.slow:g}", "x" * DOWNLOAD
             await self._timed(
-                "slow", place, lambda: self._request(place, "GET", f"/slow?s={SLOW:g}", b""), SLOW
+                "download", place, lambda: self._request(place, "GET", path, b"", wanted), self.slow
             )
         elif turn % 10 == 3:
             body = os.urandom(64) * (1 + turn % 50)
@@ -94,7 +99,7 @@ class Load:
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ValueError) as error:
             wrong = f"{type(error).__name__}: {error}"
         took = time.monotonic() - began - asked
-        if not wrong and took > LATE:
+        if not wrong and took > self.late:
             wrong = f"late: {took:.1f} s"
         self.outcomes.append(Outcome(kind, began, took, f"{wrong} ({place[0]})" if wrong else "", release))
 
@@ -202,7 +207,7 @@ class Load:
         took = sorted(
             one.took
             for one in self.outcomes
-            if one.kind not in ("slow", "websocket") and since <= one.began < until
+            if one.kind not in ("slow", "download", "websocket") and since <= one.began < until
         )
         return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
 

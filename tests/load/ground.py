@@ -34,7 +34,7 @@ services:
 """
 
 
-def settings(addresses: list[str], more: str = "") -> str:
+def settings(addresses: list[str], more: str = "", *, drain: float = 8.0) -> str:
     """The app's lines of the inventory. ``more``: further settings of the service's ``proxy``."""
     checks = "\n".join(
         f"  - {{name: {name}, url: 'http://{address}/check', headers: {{Host: {HOST}}}, contains: works,"
@@ -43,7 +43,7 @@ def settings(addresses: list[str], more: str = "") -> str:
     )
     return f"""
 services:
-  web: {{replicas: 2, proxy: {{port: 8000, hosts: [{HOST}], drain: 8s{more}}}}}
+  web: {{replicas: 2, proxy: {{port: 8000, hosts: [{HOST}], drain: {drain:g}s{more}}}}}
 smoke:
 {checks}
 """
@@ -71,14 +71,15 @@ class Ground:
         return self.project.deploy(RELEASE=release, **variables)
 
 
-def prepare(root: Path, lab: Lab, hosts: tuple[str, ...], *, rate: float) -> Ground:
-    """Write the project; nothing is deployed yet."""
+def prepare(root: Path, lab: Lab, hosts: tuple[str, ...], *, rate: float, slow: float = 6.0) -> Ground:
+    """Write the project; nothing is deployed yet. ``slow``: what a slow request takes (s)."""
     project = Project(root, lab)
     addresses = [lab.addresses[host] for host in hosts]
-    project.inventory(*hosts, app=settings(addresses))
+    project.inventory(*hosts, app=settings(addresses, drain=slow + 2))
     project.write("compose.yml", COMPOSE)
     project.write("server.py", (Path(__file__).parent / "server.py").read_text())
-    return Ground(project, hosts, Load([(address, 80) for address in addresses], rate=rate))
+    load = Load([(address, 80) for address in addresses], rate=rate, slow=slow)
+    return Ground(project, hosts, load)
 
 
 @contextmanager

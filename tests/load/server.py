@@ -1,7 +1,8 @@
 """The service that is deployed under load: HTTP/1.1 and WebSockets with the standard library alone.
 
-Every answer says which release gave it. ``GET /`` at once, ``GET /slow?s=6`` after so long, ``POST /`` with
-the SHA-256 of the body, ``/ws`` echoes what it is sent. SIGTERM: what is under way is finished, and
+Every answer says which release gave it. ``GET /`` at once, ``GET /slow?s=6`` after so long,
+``GET /download?s=6`` a megabyte over so long, ``POST /`` with the SHA-256 of the body, ``/ws`` echoes what
+it is sent. SIGTERM: what is under way is finished, and
 WebSockets are closed as the protocol has it (RFC 6455, 1001).
 """
 
@@ -33,6 +34,9 @@ async def serve(reader, writer):
                 if headers.get("upgrade") == "websocket":
                     await websocket(reader, writer, lines)
                     return
+                if path.startswith("/download"):
+                    await download(writer, float(path.partition("s=")[2]))
+                    return
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 status, text = await answer(method, path, body)
                 close = ending.is_set() or headers.get("connection") == "close"
@@ -59,6 +63,15 @@ async def answer(method, path, body):
     if path.startswith("/check"):
         return 200, "broken" if os.environ.get("BROKEN_LATER") else "works"
     return 200, f"{RELEASE} {hashlib.sha256(body).hexdigest() if method == 'POST' else 'hello'}"
+
+
+async def download(writer, seconds):
+    text = f"{RELEASE} ".encode() + b"x" * 1_000_000
+    writer.write(f"HTTP/1.1 200 x\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode())
+    for at in range(0, len(text), 50_000):
+        writer.write(text[at : at + 50_000])
+        await writer.drain()
+        await asyncio.sleep(seconds / 20)
 
 
 async def websocket(reader, writer, lines):

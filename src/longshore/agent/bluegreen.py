@@ -8,12 +8,14 @@ same names for those who look. Going back is the same, with the other release.
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from longshore.agent import maintenance
 from longshore.agent.compose import Compose
+from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.health import Emit, Watch, containers
 from longshore.agent.order import in_order
-from longshore.agent.proxy import Proxy, drained, routes_file
+from longshore.agent.proxy import Proxy, routes_file
 from longshore.agent.store import AppStore, read_json
 
 ROUTES = "proxy.json"
@@ -36,6 +38,11 @@ def routes_of(store: AppStore, release: str) -> Optional[Dict[str, Any]]:
     return found if isinstance(found, dict) else None
 
 
+def store_of(proxy: Proxy, app: str) -> AppStore:
+    """Where an app is that the proxy serves."""
+    return AppStore(os.path.dirname(proxy.root), app)
+
+
 def needed(manifest: Dict[str, Any]) -> bool:
     """Whether a release has a service that the proxy serves, or that can run twice."""
     return any(facts.get("twin") or facts.get("routed") for facts in manifest["services"].values())
@@ -55,6 +62,13 @@ def settle_routes(engine: Engine, store: AppStore, release: str, emit: Emit) -> 
         BlueGreen(engine, store, release, emit).route()
 
 
+def leave_routes(engine: Engine, store: AppStore, release: str, emit: Emit, idents: Set[str]) -> None:
+    """Have the proxy send nothing more to these containers, which are about to stop, and wait until they have
+    finished what they were sent."""
+    if routes_of(store, release) is not None:
+        BlueGreen(engine, store, release, emit).leave(idents)
+
+
 def findings(
     engine: Engine, store: AppStore, manifest: Dict[str, Any], found: List[Dict[str, Any]]
 ) -> List[Finding]:
@@ -67,6 +81,9 @@ def findings(
         return [Finding("", "the host's proxy doesn't run", "start")]
     routed, addresses = proxy.routed(store.app), proxy.addresses()
     result = []
+    state = maintenance.state_of(store)
+    if state is not None:
+        result.append(Finding("", maintenance.sentence(state), ""))
     for name, entry in sorted(routes["services"].items()):
         running = [one["id"] for one in found if one["service"] == name and one["state"] == "running"]
         wanted = {f"http://{addresses.get(ident)}:{entry['port']}" for ident in running}
@@ -176,20 +193,37 @@ class BlueGreen:
     def _switch(self, changes: Dict[str, Change]) -> None:
         """Take the new into use, and the old out of it."""
         self.route({name: [*change.keep, *change.new] for name, change in changes.items()})
+        self._drain({name: change.old for name, change in changes.items()})
+        for change in changes.values():
+            self._retire(change.old)
+
+    def leave(self, idents: Set[str]) -> None:
+        """Take containers out of the routes, and let them finish what they have."""
+        if self.proxy.current() is None:
+            return
+        staying: Dict[str, List[str]] = {}
+        going: Dict[str, List[str]] = {}
+        for name in self.routes["services"]:
+            running = [one["id"] for one in self._of(name) if one["state"] == "running"]
+            staying[name] = [ident for ident in running if ident not in idents]
+            going[name] = [ident for ident in running if ident in idents]
+        if any(going.values()):
+            self._point(staying)
+            self._drain(going)
+
+    def _drain(self, going: Dict[str, List[str]]) -> None:
         leaving: List[Tuple[str, int]] = []
         longest = 0.0
         addresses = self.proxy.addresses() if self.routes else {}
-        for name, change in changes.items():
+        for name, idents in going.items():
             entry = self.routes.get("services", {}).get(name)
             if entry is None:
                 continue
-            found = [(addresses[ident], int(entry["port"])) for ident in change.old if ident in addresses]
+            found = [(addresses[ident], int(entry["port"])) for ident in idents if ident in addresses]
             leaving += found
             longest = max(longest, float(entry["drain"]) if found else 0.0)
         if leaving and not drained(leaving, longest):
             self.emit("note", message=f"some requests were not finished {longest:g} s after the switch")
-        for change in changes.values():
-            self._retire(change.old)
 
     def route(self, chosen: Optional[Dict[str, List[str]]] = None) -> None:
         """Have the proxy send requests to these containers (ids by service); without an entry, to all of the
@@ -204,16 +238,22 @@ class BlueGreen:
                 ids = [one["id"] for one in self._of(name) if one["state"] == "running"]
             wanted[name] = ids
         self._until_good(wanted)
+        self._point(wanted)
+
+    def _point(self, wanted: Dict[str, List[str]]) -> None:
         addresses = self.proxy.connect([ident for ids in wanted.values() for ident in ids])
         servers = {
             entry["name"]: [f"http://{addresses[ident]}:{entry['port']}" for ident in wanted[name]]
             for name, entry in self.routes["services"].items()
         }
-        self.proxy.route(self.store.app, self.routes["dynamic"], servers)
+        dynamic = maintenance.over(self.routes["dynamic"], maintenance.state_of(self.store))
+        self.proxy.route(self.store.app, dynamic, servers)
 
     def _until_good(self, wanted: Dict[str, List[str]]) -> None:
         """What was replaced in place gets requests when it is healthy, not before."""
-        replaced = {name: self.services[name] for name in wanted if name not in self.twins}
+        replaced = {
+            name: self.services[name] for name, ids in wanted.items() if ids and name not in self.twins
+        }
         if replaced:
             self._watch(replaced, None)
 

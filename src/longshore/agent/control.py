@@ -26,17 +26,29 @@ def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
         name: facts for name, facts in daily.services(args.get("service")).items() if not facts["one_shot"]
     }
     patient = Engine(daily.engine.path, timeout=_PATIENCE)
+    release = daily.current()
+    found = _ordered(daily, args)
     done = []
-    for one in _ordered(daily, args):
+    for one in found:
         facts = services.get(one["service"])
         # One with `restart: "no"` that has ended may be a job; it runs again when it is asked for by name.
         over = facts and facts.get("may_exit") and one["state"] == "exited" and not args.get("service")
         if facts and not over:
             daily.emit("compose", line=f"{one['service']} restarts")
+            others = any(
+                other["service"] == one["service"] and other["state"] == "running" and other is not one
+                for other in found
+            )
+            served_by_others = bool(facts.get("routed")) and others and one["state"] == "running"
+            if served_by_others:
+                bluegreen.leave_routes(daily.engine, daily.store, release, daily.emit, {one["id"]})
             patient.request("POST", f"/containers/{one['id']}/restart")
             done.append(one["name"])
+            if served_by_others:
+                _watch(daily, {one["service"]: facts})
+                bluegreen.settle_routes(daily.engine, daily.store, release, daily.emit)
     _watch(daily, services)
-    bluegreen.settle_routes(daily.engine, daily.store, daily.current(), daily.emit)
+    bluegreen.settle_routes(daily.engine, daily.store, release, daily.emit)
     return {"containers": done}
 
 
@@ -44,7 +56,10 @@ def stop(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """Stop containers, what needs others first. They stay, with their volumes, until ``start``."""
     patient = Engine(daily.engine.path, timeout=_PATIENCE)
     done = []
-    for one in reversed(_ordered(daily, args)):
+    going = _ordered(daily, args)
+    idents = {one["id"] for one in going}
+    bluegreen.leave_routes(daily.engine, daily.store, daily.current(), daily.emit, idents)
+    for one in reversed(going):
         if one["state"] in ("running", "restarting", "paused"):
             daily.emit("compose", line=f"{one['service']} stops")
             patient.stop(one["id"])
@@ -95,6 +110,8 @@ def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
         if name not in have:
             known = ", ".join(have) or "none"
             raise Refusal(wire.BAD_REQUEST, f"{daily.store.app} has no volume {name!r}", f"It has: {known}.")
+    idents = {one["id"] for one in daily.of(None)}
+    bluegreen.leave_routes(daily.engine, daily.store, release, daily.emit, idents)
     bluegreen.forget_routes(daily.store)
     Compose(manifest, daily.store.bundle_dir(release)).down(lambda line: daily.emit("compose", line=line))
     daily.store.set_current(None)

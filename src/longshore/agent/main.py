@@ -31,6 +31,7 @@ _IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LO
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
+    wire.MAINTENANCE,
 }  # fmt: skip
 
 
@@ -199,6 +200,10 @@ class Agent:
             return preflight.facts(self.engine, self.state_dir)
         if op in _IMAGES:
             return self._images(op, args, payload)
+        if op == wire.PROXY:
+            from longshore.agent import fronting
+
+            return fronting.handle(self.engine, self.state_dir, args, self.emit)
         if "app" not in args:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
         store = AppStore(self.state_dir, args["app"])
@@ -255,7 +260,7 @@ class Agent:
         return Switch(self.engine, store, self.emit, self.run)
 
     def _daily(self, op: str, store: AppStore, args: Dict[str, Any]) -> Any:
-        from longshore.agent import cleanup, control
+        from longshore.agent import cleanup, control, fronting
         from longshore.agent.daily import Daily
 
         known: Dict[str, Callable[[Daily, Dict[str, Any]], Any]] = {
@@ -273,6 +278,7 @@ class Agent:
             wire.DOWN: control.down,
             wire.RUN: control.run,
             wire.CLEANUP: cleanup.cleanup,
+            wire.MAINTENANCE: fronting.set_maintenance,
         }
         if op not in known:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")

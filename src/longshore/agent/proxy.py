@@ -6,13 +6,15 @@ so that routes stay true without us. A new proxy (another image, other settings)
 the same ports (``SO_REUSEPORT``), which then finishes what it has and goes.
 """
 
+import fcntl
 import hashlib
 import ipaddress
 import json
 import os
-import sys
+import shutil
 import time
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 from longshore.agent import wire
 from longshore.agent.engine import Engine, EngineError
@@ -25,6 +27,7 @@ FOLDER = "_proxy"
 NETWORK = "longshore"
 LABEL = "longshore.proxy"
 API = "longshore.proxy.api"
+_WANTED = "settings.json"
 INSIDE = "/etc/traefik/dynamic"
 _API_PORTS = range(8790, 8800)
 _PATIENCE = 20.0
@@ -49,19 +52,39 @@ class Proxy:
 
     # The proxy itself
 
-    def ensure(self, wanted: Dict[str, Any]) -> None:
+    def ensure(self, wanted: Dict[str, Any], *, anew: bool = False) -> None:
         """Have a proxy run with these settings: ``image``, ``static`` (Traefik's), ``env``, ``memory``
-        (bytes), ``cpus``, ``grace`` (s), ``files`` (name to text). Nothing when it does already.
+        (bytes), ``cpus``, ``grace`` (s), ``files`` (name to text). Nothing when it does already, unless it
+        is wanted ``anew``.
 
         Raises ``Refusal`` when it can't come up; the old one then goes on.
         """
+        self._folders()
+        with self._alone():
+            self._ensure(wanted, anew=anew)
+            write(os.path.join(self.root, _WANTED), json.dumps(wanted, sort_keys=True).encode())
+
+    def wanted(self) -> Optional[Dict[str, Any]]:
+        """The settings that ``ensure`` was given last; ``None`` before."""
+        data = _read(os.path.join(self.root, _WANTED))
+        return json.loads(data) if data else None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Apps of one host may be deployed at once, and there is one proxy."""
+        with open(os.path.join(self.root, "lock"), "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _ensure(self, wanted: Dict[str, Any], *, anew: bool) -> None:
         key = self._key(wanted)
         there = self._containers()
         running = [one for one in there if one["State"] == "running"]
-        if any(one["Labels"][LABEL] == key for one in running):
-            self._retire([one for one in there if one["Labels"][LABEL] != key], wanted)
+        right = [one for one in running if one["Labels"][LABEL] == key]
+        if right and not anew:
+            newest = max(right, key=lambda one: int(one["Created"]))
+            self._retire([one for one in there if one is not newest], wanted)
             return
-        self._folders()
         self._move_backlogs()
         new = self._start(key, wanted, taken={one["Labels"].get(API, "") for one in running})
         try:
@@ -104,7 +127,8 @@ class Proxy:
         port = next(port for port in _API_PORTS if str(port) not in taken)
         static = json.loads(json.dumps(wanted["static"]))
         static.setdefault("entryPoints", {})["traefik"] = {"address": f"127.0.0.1:{port}"}
-        home = os.path.join(self.root, key)
+        name = f"longshore-proxy-{key}-{port}"
+        home = os.path.join(self.root, name)
         os.makedirs(home, mode=0o700, exist_ok=True)
         for name, text in wanted.get("files", {}).items():
             write(os.path.join(home, name), text.encode())
@@ -135,7 +159,6 @@ class Proxy:
                 **limits,
             },
         }
-        name = f"longshore-proxy-{key}"
         for stale in self.engine.containers():
             if f"/{name}" in (stale.get("Names") or []):
                 self.engine.remove(stale["Id"])
@@ -166,11 +189,8 @@ class Proxy:
 
     def _wait_for_all(self, one: Dict[str, Any]) -> None:
         """Wait until a new proxy knows every route that there is a file for."""
-        for name in sorted(os.listdir(self.dynamic)):
-            if not name.endswith(".yml"):
-                continue
-            with open(os.path.join(self.dynamic, name), encoding="utf-8") as file:
-                self._wait_for(one, json.load(file))
+        for app in self.apps():
+            self._wait_for(one, self.file_of(app))
 
     def _retire(self, old: List[Dict[str, Any]], wanted: Dict[str, Any]) -> None:
         for one in old:
@@ -182,6 +202,7 @@ class Proxy:
                 if error.status not in (304, 404):
                     raise
             self.engine.remove(one["Id"])
+            shutil.rmtree(os.path.join(self.root, one["Names"][0].lstrip("/")), ignore_errors=True)
 
     # Routes
 
@@ -194,6 +215,9 @@ class Proxy:
         config = json.loads(json.dumps(dynamic))
         for name, urls in servers.items():
             config["http"]["services"][name]["loadBalancer"]["servers"] = [{"url": url} for url in urls]
+        # A service that is named after all the rest: when the API shows it, the rest holds, too.
+        mark = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+        config["http"]["services"][f"{app}:{mark}"] = {"loadBalancer": {"servers": []}}
         self._folders()
         path = os.path.join(self.dynamic, f"{app}.yml")
         before = _read(path)
@@ -210,15 +234,32 @@ class Proxy:
                 write(path, before)
             raise
 
+    def apps(self) -> List[str]:
+        """The apps that there are routes to, sorted."""
+        try:
+            names = os.listdir(self.dynamic)
+        except FileNotFoundError:
+            return []
+        return sorted(name[: -len(".yml")] for name in names if name.endswith(".yml"))
+
+    def file_of(self, app: str) -> Dict[str, Any]:
+        """An app's part of Traefik's configuration, as it is now; empty without one."""
+        data = _read(os.path.join(self.dynamic, f"{app}.yml"))
+        return dict(json.loads(data)) if data else {}
+
     def routed(self, app: str) -> Dict[str, List[str]]:
         """The servers that the app's file names, by the name of Traefik's service."""
-        data = _read(os.path.join(self.dynamic, f"{app}.yml"))
-        services = json.loads(data)["http"]["services"] if data else {}
+        services = self.file_of(app).get("http", {}).get("services", {})
         return {
             name: [server["url"] for server in one["loadBalancer"].get("servers", [])]
             for name, one in services.items()
             if "loadBalancer" in one
         }
+
+    def ask(self, path: str) -> Optional[Dict[str, Any]]:
+        """What the API of the proxy that runs says; ``None`` where it says nothing."""
+        one = self.current()
+        return self._ask(one, path) if one is not None else None
 
     def _wait_for(self, one: Dict[str, Any], config: Dict[str, Any]) -> None:
         """Wait until the proxy's own API shows the file's services with their servers, and its routers."""
@@ -277,6 +318,11 @@ class Proxy:
 
     def connect(self, containers: Iterable[str]) -> Dict[str, str]:
         """Give each of these containers (ids) its address in our network, for good. Returns id to address."""
+        self._folders()
+        with self._alone():
+            return self._connect(containers)
+
+    def _connect(self, containers: Iterable[str]) -> Dict[str, str]:
         subnet = self._network()
         found: Dict[str, str] = {}
         used = self.addresses()
@@ -338,44 +384,9 @@ class Proxy:
         for step in range(1, count + 1):
             address = str(ipaddress.IPv4Address(first + (last - first + step) % count))
             if address not in used:
-                self._folders()
                 write(path, address.encode())
                 return address
         raise Refusal(wire.INTERNAL, f"the network {NETWORK} has no free address")
-
-
-def drained(addresses: Iterable[Tuple[str, int]], seconds: float) -> bool:
-    """Wait until no connection from this host to these addresses is left, up to ``seconds``. The proxy ends
-    the idle ones itself (``idleConnTimeout``). Returns whether all have ended."""
-    wanted = {_in_table(address, port) for address, port in addresses}
-    until = time.monotonic() + seconds
-    while _established() & wanted:
-        if time.monotonic() >= until:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _established() -> Set[str]:
-    """The far ends of established connections, as ``/proc/net/tcp`` writes them (proc(5))."""
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as file:
-                for line in list(file)[1:]:
-                    words = line.split()
-                    if words[3] == "01":
-                        far, _, port = words[2].rpartition(":")
-                        found.add(f"{far[-8:]}:{port}")  # an IPv4 address in the IPv6 table ends with it
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def _in_table(address: str, port: int) -> str:
-    packed = ipaddress.IPv4Address(address).packed
-    number = int.from_bytes(packed, "little" if sys.byteorder == "little" else "big")
-    return f"{number:08X}:{port:04X}"
 
 
 def _read(path: str) -> Optional[bytes]:

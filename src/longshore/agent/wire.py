@@ -57,6 +57,8 @@ PRESENT = "present"
 LOAD = "load"
 HOOK = "hook"
 AUDIT = "audit"
+PROXY = "proxy"
+MAINTENANCE = "maintenance"
 
 # Error codes, stable for tests and --json.
 NO_ENGINE = "no-engine"

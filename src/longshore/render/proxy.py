@@ -60,7 +60,7 @@ def host_settings(target: Target, image: str) -> dict[str, Any]:
     settings = target.proxy
     static: dict[str, Any] = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "log": {"level": "WARN"},
+        "log": {"level": "WARN", "noColor": True},
         "api": {"insecure": True, "dashboard": False},
         "providers": {
             "providersThrottleDuration": "100ms",

@@ -30,11 +30,12 @@ _MODULES = (
     "audit",
     "looking",
     "acting",
+    "maintaining",
     "talk",
     "databases",
     "upkeep",
 )
-_NAMESPACES = ("lab", "lock", "secrets")
+_NAMESPACES = ("lab", "lock", "proxy", "secrets")
 
 
 def _tasks_of(module: ModuleType) -> list[Task]:  # type: ignore[type-arg]

@@ -1,0 +1,117 @@
+"""What a person asks of the host's proxy: how it is, that it starts anew, that an app is in maintenance."""
+
+import calendar
+import time
+from typing import Any, Dict, List, Optional
+
+from longshore.agent import bluegreen, maintenance, wire
+from longshore.agent.daily import Daily
+from longshore.agent.engine import Engine
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Emit
+from longshore.agent.proxy import Proxy
+
+
+def handle(engine: Engine, state_dir: str, args: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
+    """``do``: ``status``; ``logs`` (the last ``lines``); or ``restart``, a new proxy beside the old one,
+    which then goes."""
+    proxy = Proxy(engine, state_dir, emit)
+    if args.get("do") == "logs":
+        one = proxy.current()
+        text = engine.logs(one["Id"], int(args["lines"])) if one else ""
+        return {"proxy": one is not None, "lines": text.splitlines()}
+    if args.get("do") == "restart":
+        wanted = proxy.wanted()
+        if wanted is None or proxy.current() is None:
+            hint = "It starts with the first deploy of an app that it serves."
+            raise Refusal(wire.BAD_REQUEST, "no proxy runs on this host", hint)
+        proxy.ensure(wanted, anew=True)
+    return status(proxy, engine)
+
+
+def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
+    """``proxy``: ``None``, or ``container``, ``image``, ``version``, ``started`` (s since the epoch),
+    ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``entry_points``, ``secure``, ``problem`` and
+    ``servers`` (``url``, ``container``, and ``up`` by the proxy's own health check). ``maintenance``: app to
+    a sentence."""
+    one = proxy.current()
+    found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}}
+    if one is None:
+        return found
+    full = engine.container(one["Id"]) or {}
+    version = proxy.ask("/api/version") or {}
+    found["proxy"] = {
+        "container": one["Names"][0].lstrip("/"),
+        "image": full.get("Config", {}).get("Image", ""),
+        "version": version.get("Version", ""),
+        "started": _seconds(full.get("State", {}).get("StartedAt", "")),
+        "restarts": full.get("RestartCount", 0),
+    }
+    names = {address: ident for ident, address in proxy.addresses().items()}
+    containers = {raw["Id"]: (raw.get("Names") or ["/?"])[0].lstrip("/") for raw in engine.containers()}
+    for app in proxy.apps():
+        found["routes"] += _routes(proxy, app, names, containers)
+        store = bluegreen.store_of(proxy, app)
+        state = maintenance.state_of(store)
+        if state is not None:
+            found["maintenance"][app] = maintenance.sentence(state)
+    return found
+
+
+def _seconds(written: str) -> float:
+    """The engine's time (RFC 3339, UTC), to the second."""
+    try:
+        return calendar.timegm(time.strptime(written[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0.0
+
+
+def _routes(
+    proxy: Proxy, app: str, names: Dict[str, str], containers: Dict[str, str]
+) -> List[Dict[str, Any]]:
+    rows = []
+    http = proxy.file_of(app).get("http", {})
+    for name in sorted({router["service"] for router in http.get("routers", {}).values()}):
+        mine = {label: one for label, one in http["routers"].items() if one["service"] == name}
+        seen = proxy.ask(f"/api/http/services/{name}@file") or {}
+        up: Dict[str, str] = seen.get("serverStatus") or {}
+        problems = [_problem(proxy, label) for label in sorted(mine)]
+        servers = []
+        for server in http["services"][name]["loadBalancer"].get("servers", []):
+            address = server["url"].partition("//")[2].rpartition(":")[0]
+            container = containers.get(names.get(address, ""), "")
+            state = up.get(server["url"], "unknown")
+            servers.append({"url": server["url"], "container": container, "up": state == "UP"})
+        rows.append(
+            {
+                "app": app,
+                "service": name.partition(":")[2],
+                # What only some requests take (bodies, plain HTTP) is the same route.
+                "rules": [one["rule"] for label, one in sorted(mine.items()) if label.count(":") == 2],
+                "secure": any("tls" in one for one in mine.values()),
+                "servers": servers,
+                "problem": "; ".join(text for text in problems if text),
+            }
+        )
+    return rows
+
+
+def _problem(proxy: Proxy, router: str) -> str:
+    seen = proxy.ask(f"/api/http/routers/{router}@file")
+    if seen is None:
+        return "the proxy doesn't know it"
+    return "; ".join(seen.get("error") or [])
+
+
+def set_maintenance(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Turn maintenance ``on`` (with ``by``, ``why``, ``allow``, ``retry_after``) or off. Gives ``state``."""
+    release = daily.current()
+    if bluegreen.routes_of(daily.store, release) is None:
+        raise Refusal(
+            wire.BAD_REQUEST,
+            f"the proxy serves nothing of {daily.store.app} here",
+            "Maintenance is the proxy's answer: give a service `proxy:` (docs/proxy.md).",
+        )
+    state: Optional[Dict[str, Any]] = maintenance.put(daily.store, args)
+    bluegreen.settle_routes(daily.engine, daily.store, release, daily.emit)
+    return {"state": state}

@@ -1,0 +1,104 @@
+"""``proxy.status``, ``proxy.logs`` and ``proxy.restart``: the proxy of each host, one for all its apps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from longshore.tasks.command import done, task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longshore.tasks.fleet import Fleet
+
+
+@task()
+def status(context: Any, env: str = "", limit: str = "", json: bool = False) -> None:
+    """Show each host's proxy, what it answers, and which containers it sends that to; exit code 1 when a
+    route has no container that is up."""
+    from longshore.tasks.fleet import open_fleet, raise_all
+
+    with open_fleet(env=env, limit=limit, json=json) as fleet:
+        values, errors = _ask(fleet, {"do": "status"})
+        for host, value in values.items():
+            _show(fleet, host, value)
+        fleet.output.result({"hosts": values})
+        raise_all(errors)
+        well = all(_is_well(route) for value in values.values() for route in value["routes"])
+        done(0 if well else 1)
+
+
+@task(help={"tail": "at most so many lines of each proxy"})
+def logs(context: Any, env: str = "", limit: str = "", tail: str = "100", json: bool = False) -> None:
+    """Show what the proxies have written: troubles, and with longshore.proxy.access_log each request."""
+    from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.words import whole
+
+    with open_fleet(env=env, limit=limit, json=json) as fleet:
+        values, errors = _ask(fleet, {"do": "logs", "lines": whole(tail, "--tail", least=1)})
+        fleet.output.expect_logs((host, "proxy") for host in values)
+        for host, value in values.items():
+            for line in value["lines"]:
+                fleet.output.log(host, "proxy", line)
+            if not value["lines"]:
+                fleet.output.say(f"{host}: {'nothing written' if value['proxy'] else 'no proxy runs here'}")
+        raise_all(errors)
+
+
+@task()
+def restart(context: Any, env: str = "", limit: str = "", json: bool = False) -> None:
+    """Start each proxy anew, one host after the other: the new one beside the old, which then goes."""
+    from longshore.tasks.fleet import open_fleet, raise_all
+
+    with open_fleet(env=env, limit=limit, json=json) as fleet:
+        for host in fleet.hosts:
+            values, errors = _ask(fleet, {"do": "restart"}, hosts=(host,))
+            raise_all(errors)
+            made = values[host]["proxy"]
+            fleet.output.step(host, "restarted", f"{made['container']} ({made['version']})")
+        fleet.output.result({"hosts": list(fleet.hosts)})
+
+
+def _ask(
+    fleet: Fleet, args: Mapping[str, Any], *, hosts: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from longshore.agent import wire
+
+    def on(host: str) -> Any:
+        return fleet.session(host).call(wire.PROXY, args)
+
+    values, errors = fleet.each(hosts or fleet.hosts, on)
+    return values, dict(errors)
+
+
+def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
+    from longshore.console.words import when_text
+
+    one = value["proxy"]
+    if one is None:
+        fleet.output.say(f"{host}: no proxy runs here")
+        return
+    restarts = f", restarted {one['restarts']} times" if one["restarts"] else ""
+    image = one["image"].partition("@")[0]
+    title = f"{host}: {image} {one['version']}, since {when_text(one['started'])}{restarts}"
+    rows = [
+        (f"{route['app']}:{route['service']}", rule, "https" if route["secure"] else "http", _servers(route))
+        for route in value["routes"]
+        for rule in route["rules"]
+    ]
+    fleet.output.table(("service", "answers", "by", "containers"), rows, title=title)
+    for route in value["routes"]:
+        if route["problem"]:
+            fleet.output.say(f"{host}: {route['app']}:{route['service']}: {route['problem']}")
+    for app, sentence in value["maintenance"].items():
+        fleet.output.say(f"{host}: {app}: {sentence}")
+
+
+def _servers(route: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{one['container'] or one['url']}{'' if one['up'] else ' DOWN'}" for one in route["servers"]
+    )
+
+
+def _is_well(route: Mapping[str, Any]) -> bool:
+    return not route["problem"] and any(one["up"] for one in route["servers"])

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from docker.errors import APIError
 from requests import Response
 
 from longshore.console import Masks, make_output
 from longshore.console.passthrough import Passthrough
+from longshore.daily.engine import told
 from longshore.daily.logs import Follower, Lines, LogLine, Wanted, lines_of, merge, read
 from longshore.errors import LongshoreError
 
@@ -145,21 +147,27 @@ def test_bytes_that_are_no_text_and_a_last_line_without_an_end_are_shown() -> No
 
 def test_a_secret_that_two_pieces_share_is_masked() -> None:
     out = io.BytesIO()
-    output = Passthrough(Masks(["hunter22"]).text, out, io.BytesIO())
-    output.write(b"password hun")
-    output.write(b"ter22\nno end: hunter22")
-    output.close()
+    with Passthrough(Masks(["hunter22"]).text, out, io.BytesIO()) as output:
+        output.write(b"password hun")
+        output.write(b"ter22\nno end: hunter22")
     assert out.getvalue() == b"password ***\nno end: ***"
 
 
 def test_output_goes_on_byte_by_byte_and_errors_to_their_own_stream() -> None:
     out, err = io.BytesIO(), io.BytesIO()
-    output = Passthrough(Masks(["hunter22"]).text, out, err)
-    output.write(bytes(range(256)))
-    output.write(b"oops\n", True)
-    output.close()
+    with Passthrough(Masks(["hunter22"]).text, out, err) as output:
+        output.write(bytes(range(256)))
+        output.write(b"oops\n", True)
     assert out.getvalue() == bytes(range(256))
     assert err.getvalue() == b"oops\n"
+
+
+def test_a_command_whose_output_nobody_reads_any_more_ends_and_its_host_is_not_blamed() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as gone, pytest.raises(BrokenPipeError):  # noqa: SIM117
+        with Passthrough(str, gone, io.BytesIO()) as output, told("h1", "run a command"):
+            output.write(b"first\n")
 
 
 def test_log_lines_stand_below_each_other_with_secrets_masked() -> None:
@@ -170,6 +178,17 @@ def test_log_lines_stand_below_each_other_with_secrets_masked() -> None:
     output.log("h1", "api", "the word is hunter22")
     output.log("h10", "postgres", "ready")
     assert stream.getvalue() == "h1 api       | the word is ***\nh10 postgres | ready\n"
+
+
+def test_a_full_disk_under_the_output_is_said_once_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open("/dev/full", "w") as stream:
+        output = make_output(stream=stream)
+        output.say("first")
+        output.say("second")
+        assert output.deserted
+    assert capsys.readouterr().err == "error: what is said can't be written: No space left on device.\n"
 
 
 def test_output_that_nobody_reads_any_more_stops_nothing() -> None:

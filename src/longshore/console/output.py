@@ -28,7 +28,8 @@ class Output(Protocol):
 
     masks: Masks
     deserted: bool
-    """Nobody reads any more (``… | head``). What is said then goes nowhere, and nothing stops for it."""
+    """Nobody reads any more (``… | head``), or it can't be written. What is said then goes nowhere, and nothing
+    stops for it."""
 
     def say(self, text: str) -> None:
         """A sentence for a person. Programs don't get it."""
@@ -94,7 +95,9 @@ class _Base:
             try:
                 self.stream.write(text + "\n")
                 self.stream.flush()
-            except BrokenPipeError:
+            except OSError as error:
+                if not isinstance(error, BrokenPipeError):  # a full disk under a log
+                    sys.stderr.write(f"error: what is said can't be written: {error.strerror}.\n")
                 self.deserted = True
                 # Python's own last flush must not complain, either.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())

@@ -52,11 +52,8 @@ def _client(*, env: str, app: str, limit: str, database: str, host: str, kind: s
             task = "psql" if kind else "db-shell"
             done(interactive(where, command, instead=f"invoke {task} --env {env} -- COMMAND"))
             return
-        output = Passthrough(fleet.output.masks.text)
-        try:
+        with Passthrough(fleet.output.masks.text) as output:
             code = execute(where.link, where.container, command, on_output=output.write)
-        finally:
-            output.close()
         done(code)
 
 

@@ -217,10 +217,8 @@ def _execute(
             one.close()
         return {"container": where.container, "code": code}
 
-    try:
+    with bare:
         return fleet.each(hosts, on)
-    finally:
-        bare.close()
 
 
 @task(

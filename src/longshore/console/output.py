@@ -28,7 +28,7 @@ class Output(Protocol):
 
     masks: Masks
     deserted: bool
-    """Nobody reads any more (``… | head``), or it can't be written. What is said then goes nowhere, and nothing
+    """Nobody reads any more (``… | head``), or the disk is full. What is said then goes nowhere, and nothing
     stops for it."""
 
     def say(self, text: str) -> None:

@@ -278,7 +278,7 @@ class App:
 
     name: str
     hosts: str
-    """The host pattern of the app; its resolved hosts are ``Environment.hosts_of(app)``."""
+    """The host pattern of the app; its resolved hosts are in ``Environment.apps``."""
     compose: tuple[Path, ...]
     """Absolute paths; ``*.j2`` is a template, everything else is deployed as it is."""
     project: str
@@ -353,7 +353,3 @@ class Environment:
     """Sentences about what is allowed and yet probably not meant."""
     locked: tuple[str, ...] = ()
     """Encrypted env files that were not opened, because the command needs none of their values."""
-
-    def hosts_of(self, app: str) -> tuple[str, ...]:
-        """The names of the hosts that run ``app``; raises ``KeyError`` for an unknown one."""
-        return self.apps[app]

@@ -10,9 +10,7 @@ import contextlib
 import errno
 import functools
 import random
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +32,7 @@ from longshore.remote import transport as transports
 from longshore.remote.become import ask_person
 from longshore.remote.hostkeys import KnownHosts, KnownKeys, fingerprint
 from longshore.remote.keys import AuthRefusedError, KeyAuth, KeyRing
+from longshore.remote.proxy_command import ProxySocket
 from longshore.remote.route import Route
 
 RETRIES = 8
@@ -156,7 +155,7 @@ class Opener:
         if route.jumps:
             return self._through(route)
         if route.proxy_command:
-            return _ProxySocket.start(route.proxy_command)
+            return ProxySocket.start(route.proxy_command)
         try:
             return transports.open_socket(
                 route.hostname,
@@ -350,42 +349,6 @@ def _refused(route: Route, error: AuthRefusedError) -> HostError:
         where=route.name,
         hint=f"Is the public key in ~{route.user}/.ssh/authorized_keys there, and the user right?",
     )
-
-
-class _ProxySocket(socket.socket):
-    """Our end of a ``ProxyCommand``: a real socket, which is what Paramiko handles well.
-
-    Its own ProxyCommand waits for full buffers on a pipe.
-    """
-
-    _process: subprocess.Popen[bytes] | None = None
-
-    @classmethod
-    def start(cls, command: str) -> _ProxySocket:
-        """Run ``command`` by the shell, as OpenSSH does (pipes and variables are common in it)."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            sock = cls(fileno=ours.detach())
-            sock._process = subprocess.Popen(
-                [shutil.which("sh") or "/bin/sh", "-c", f"exec {command.removeprefix('exec ')}"],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C ends our work in order, not the connection under it
-            )
-        return sock
-
-    def close(self) -> None:
-        """Close our end, and end the command."""
-        super().close()
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(1)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 @functools.cache

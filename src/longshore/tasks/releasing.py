@@ -80,7 +80,7 @@ def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> 
         environment=fleet.environment.name,
         migrate=migrate,
         first=hosts_before_migration(migrate, {host.host: host.bundle for host in plan.todo}),
-        hosts=fleet.environment.hosts_of(app),
+        hosts=fleet.environment.apps[app],
         policy=target.app.rollout,
         canary=canary_hosts(fleet, app, target.app.rollout.canary),
         auth=ready.auth,
@@ -95,7 +95,7 @@ def canary_hosts(fleet: Fleet, app: str, pattern: str | None) -> frozenset[str]:
     if pattern is None:
         return frozenset()
     environment = fleet.environment
-    return frozenset(patterns.match(pattern, hosts=environment.hosts_of(app), groups=environment.groups))
+    return frozenset(patterns.match(pattern, hosts=environment.apps[app], groups=environment.groups))
 
 
 def _moved_on(report: Report) -> bool:
@@ -126,7 +126,7 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
             tuple(moves),
             fleet.facts,
             environment=fleet.environment.name,
-            hosts=fleet.environment.hosts_of(app),
+            hosts=fleet.environment.apps[app],
             # All at once: what is gone back from is not good anywhere.
             policy=RolloutPolicy(on_lost_controller=policy.on_lost_controller),
             parallel=fleet.environment.parallel,

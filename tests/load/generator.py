@@ -39,6 +39,8 @@ class Load:
     rate: float = 200.0
     slow: float = 6.0
     late: float = 5.0
+    cuts: bool = True
+    """Whether a WebSocket that ends without a goodbye is wrong: a proxy that goes can't say one."""
     outcomes: list[Outcome] = field(default_factory=list)
     stopping: bool = False
     _idle: dict[tuple[str, int], list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = field(
@@ -165,7 +167,8 @@ class Load:
             try:
                 wrong = await self._websocket(place)
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ValueError) as error:
-                wrong = f"{type(error).__name__}: {error}"
+                ended = isinstance(error, (asyncio.IncompleteReadError, ConnectionError))
+                wrong = "" if ended and not self.cuts else f"{type(error).__name__}: {error}"
             self.outcomes.append(
                 Outcome("websocket", began, 0.0, f"{wrong} ({place[0]})" if wrong else "", "")
             )

@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
-from longshore.agent import wire
+from longshore.agent import steering, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -86,6 +86,8 @@ class Proxy:
             self._retire([one for one in there if one is not newest], wanted)
             return
         self._move_backlogs()
+        # The one that runs gets the new connections until it goes: the new one knows no routes yet.
+        steering.keep(self.engine, running, wanted["static"].get("entryPoints", {}))
         new = self._start(key, wanted, taken={one["Labels"].get(API, "") for one in running})
         try:
             self._wait_up(new)

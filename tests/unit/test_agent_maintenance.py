@@ -1,0 +1,90 @@
+"""Maintenance at the proxy, and which of two proxies gets the connections."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.agent import maintenance, steering
+from longshore.agent.store import AppStore
+
+ROUTES: dict[str, Any] = {
+    "http": {
+        "routers": {
+            "shop:web:0": {"rule": "R", "service": "shop:web", "middlewares": ["shop:web:retry"]},
+            "shop:web:0:plain": {"rule": "R", "service": "shop:web", "middlewares": ["shop:web:https"]},
+        },
+        "middlewares": {"shop:web:retry": {"retry": {"attempts": 3}}},
+        "services": {"shop:web": {"loadBalancer": {"servers": []}}},
+    }
+}
+STATE: dict[str, Any] = {"by": "ada", "why": "", "at": 0.0, "retry_after": 60, "allow": []}
+
+
+def test_maintenance_comes_before_everything_on_every_route_and_nobody_is_let_through_unasked() -> None:
+    made = maintenance.over(ROUTES, STATE)["http"]
+    for router in made["routers"].values():
+        assert router["middlewares"][:2] == ["shop:maintenance:later", "shop:maintenance:closed"]
+    closed = made["middlewares"]["shop:maintenance:closed"]["ipAllowList"]
+    assert closed == {"sourceRange": ["255.255.255.255/32"], "rejectStatusCode": 503}
+    later = made["middlewares"]["shop:maintenance:later"]["headers"]
+    assert later["customResponseHeaders"] == {"Retry-After": "60"}
+
+
+def test_without_maintenance_the_configuration_is_the_releases_own() -> None:
+    assert maintenance.over(ROUTES, None) is ROUTES
+    before = repr(ROUTES)
+    maintenance.over(ROUTES, STATE)
+    assert repr(ROUTES) == before
+
+
+def test_maintenance_is_kept_with_the_app_and_gone_when_it_is_off(tmp_path: Path) -> None:
+    store = AppStore(str(tmp_path), "shop")
+    store.make()
+    assert maintenance.state_of(store) is None
+    maintenance.put(store, {"on": True, "by": "ada@desk", "why": "a move", "allow": ["10.0.0.0/8"]})
+    state = maintenance.state_of(store)
+    assert state is not None
+    assert state["allow"] == ["10.0.0.0/8"]
+    assert maintenance.sentence({**state, "at": 0.0}).endswith("1970-01-01 00:00 UTC, by ada@desk: a move")
+    maintenance.put(store, {"on": False})
+    assert maintenance.state_of(store) is None
+
+
+def _listener(port: int = 0) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", port))
+    made.listen(64)
+    made.settimeout(5)
+    return made
+
+
+def test_of_two_listeners_on_a_port_the_first_gets_all_connections_until_it_stops() -> None:
+    first = _listener()
+    port = first.getsockname()[1]
+    if not steering.hold(os.getpid(), [port]):
+        first.close()
+        pytest.skip("this kernel or user can't take another process's socket (pidfd_getfd)")
+    second = _listener(port)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(20)]
+    taken = [first.accept()[0] for _ in clients]
+    first.close()
+    clients.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+    taken.append(second.accept()[0])
+    for one in (*clients, *taken, second):
+        one.close()
+
+
+def test_a_port_that_nobody_listens_on_needs_no_holding_and_a_process_that_is_gone_is_no_error() -> None:
+    free = _listener()
+    port = free.getsockname()[1]
+    free.close()
+    assert steering.hold(os.getpid(), [port])
+    busy = _listener()
+    assert not steering.hold(2**22 - 7, [busy.getsockname()[1]])
+    busy.close()

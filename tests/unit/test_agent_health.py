@@ -126,6 +126,13 @@ def test_a_stability_that_is_asked_for_holds_for_what_is_healthy_at_once_too() -
         watch(5)
 
 
+def test_a_container_that_is_removed_while_it_is_watched_is_noticed_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(Refusal, match="a container of api was removed"):
+        _watch(FakeEngine([], [_raw("api", status="Up (health: starting)")], []), api={})
+    assert time.monotonic() - began < 0.45
+
+
 def test_what_was_stopped_after_it_was_good_is_not_committed() -> None:
     manifest = _manifest(api={}, init={"one_shot": True})
     found = still_running(FakeEngine([_raw("api")]), manifest, 0)  # type: ignore[arg-type]

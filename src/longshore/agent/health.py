@@ -109,6 +109,8 @@ class Watch:
         self.given_up = given_up
         """Says that nobody waits for the answer any more."""
         self._told: Dict[str, str] = {}
+        self._complete: Set[str] = set()
+        """Services that had all of their containers at some time."""
         self._seen: Dict[str, float] = {}
         self._restarts: Dict[str, int] = {}
         """How often a container had been restarted before it was watched."""
@@ -141,8 +143,12 @@ class Watch:
     def _good(self, name: str, facts: Dict[str, Any], found: List[Dict[str, Any]]) -> bool:
         mine = [one for one in found if one["service"] == name]
         if len(mine) < facts["replicas"]:
+            if name in self._complete:
+                words = f"a container of {name} was removed while it was watched"
+                raise Refusal(wire.UNHEALTHY, words, "Somebody may have done that by hand.")
             self._tell(name, "no container yet")
             return False
+        self._complete.add(name)
         words = [f"{one['state']}, {one['health']}" if one["health"] else one["state"] for one in mine]
         counted = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
         self._tell(name, words[0] if len(words) == 1 else "; ".join(counted))

@@ -174,7 +174,7 @@ def _as_expected(case: Case, fault: Fault, old: int, ground: Ground) -> list[str
     if case.because not in fault.said:
         wrong.append(f"the command did not say: {case.because}")
     meant = case.words[0] != "deploy" or case.at == "lock" or case.small_disk or case.because
-    if not meant and "staging" not in fault.said:
+    if not meant and len(ground.runs) == 1 and "staging" not in fault.said:
         wrong.append(f"the command never came to do anything: {fault.said[-200:]}")
     if "Longshore itself failed" in fault.said or "the agent failed:" in fault.said:
         wrong.append(f"a defect was shown to the person: {_defect(fault.said)}")

@@ -13,6 +13,8 @@ from longshore.agent.fail import Refusal
 
 Emit = Callable[..., None]
 _POLL_FIRST, _POLL_LAST = 0.1, 0.25
+_TO_APPEAR = 5.0
+"""Seconds until a container must be in the engine's list: Compose has created them all before they are watched."""
 _LOG_LINES = 30
 
 
@@ -109,6 +111,7 @@ class Watch:
         self.given_up = given_up
         """Says that nobody waits for the answer any more."""
         self._told: Dict[str, str] = {}
+        self._began = time.monotonic()
         self._complete: Set[str] = set()
         """Services that had all of their containers at some time."""
         self._seen: Dict[str, float] = {}
@@ -120,7 +123,8 @@ class Watch:
     def run(self) -> List[Dict[str, Any]]:
         """Return the containers when all are good. Raises ``Refusal`` with the failing container's last
         log lines, exit code and the health check's output."""
-        until = time.monotonic() + self.timeout
+        self._began = time.monotonic()
+        until = self._began + self.timeout
         pause = _POLL_FIRST
         while True:
             found = [
@@ -143,9 +147,9 @@ class Watch:
     def _good(self, name: str, facts: Dict[str, Any], found: List[Dict[str, Any]]) -> bool:
         mine = [one for one in found if one["service"] == name]
         if len(mine) < facts["replicas"]:
-            if name in self._complete:
-                words = f"a container of {name} was removed while it was watched"
-                raise Refusal(wire.UNHEALTHY, words, "Somebody may have done that by hand.")
+            if name in self._complete or time.monotonic() > self._began + _TO_APPEAR:
+                why = f"{len(mine)} of {facts['replicas']} containers of {name} are there: one was removed"
+                raise Refusal(wire.UNHEALTHY, why, "Somebody may have done that by hand.")
             self._tell(name, "no container yet")
             return False
         self._complete.add(name)

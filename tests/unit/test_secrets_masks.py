@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from longshore import dotenv
 from longshore.agent.hidden import read_env
+from longshore.agent.masks import COMMON
 from longshore.console import Masks, make_output
 from longshore.console.masks import MaskedRecords, masked_traceback
 

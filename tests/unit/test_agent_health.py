@@ -128,7 +128,7 @@ def test_a_stability_that_is_asked_for_holds_for_what_is_healthy_at_once_too() -
 
 def test_a_container_that_is_removed_while_it_is_watched_is_noticed_at_once() -> None:
     began = time.monotonic()
-    with pytest.raises(Refusal, match="a container of api was removed"):
+    with pytest.raises(Refusal, match="0 of 1 containers of api are there: one was removed"):
         _watch(FakeEngine([], [_raw("api", status="Up (health: starting)")], []), api={})
     assert time.monotonic() - began < 0.45
 

@@ -14,7 +14,7 @@ from longshore.agent.fail import Refusal
 Emit = Callable[..., None]
 _POLL_FIRST, _POLL_LAST = 0.1, 0.25
 _TO_APPEAR = 5.0
-"""Seconds until a container must be in the engine's list: Compose has created them all before they are watched."""
+"""Seconds until a container must be in the list: Compose has made them all before they are watched."""
 _LOG_LINES = 30
 
 

@@ -104,19 +104,6 @@ class Container(TypedDict):
     app: str  # the label longshore.app; empty for a container that Longshore did not make
 
 
-class ReleaseInfo(TypedDict):
-    """A line of an app's history on one host."""
-
-    release: str
-    outcome: str  # committed, kept (by the host alone), reverted, failed
-    at: float  # seconds since the epoch, the host's clock
-    seconds: float
-    by: str
-    run: str
-    git: str
-    why: str
-
-
 class Step(TypedDict):
     """A release that led to the current one, with the run that brought it, and when (the host's clock)."""
 

@@ -22,8 +22,6 @@ class Context:
 
     folder: Path
     ignore: Ignore
-    ignore_file: str = ""
-    """Where that was said; empty when nowhere."""
 
 
 def context_of(folder: Path, dockerfile: Path | None) -> Context:
@@ -39,7 +37,7 @@ def context_of(folder: Path, dockerfile: Path | None) -> Context:
             continue
         except OSError as error:
             raise LongshoreError(f"can't be read: {error.strerror}", where=str(path)) from None
-        return Context(folder, parse(text, str(path)), str(path))
+        return Context(folder, parse(text, str(path)))
     return Context(folder, Ignore())
 
 

@@ -67,7 +67,8 @@ def main() -> int:
         signal.signal(number, end)
     followers = []
     for lane, files in enumerate(lanes(sorted(path.name for path in HERE.glob("test_*.py")))):
-        argv = [sys.executable, "-m", "pytest", "-v", "--color=no", *sys.argv[1:]]
+        # Twice, for pyproject.toml asks for one less: a line for each test.
+        argv = [sys.executable, "-m", "pytest", "-vv", "--color=no", *sys.argv[1:]]
         process = subprocess.Popen(
             [*argv, *(str(HERE / file) for file in files)],
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Iterable, Set, Tuple
 
+from longshore.agent.sockets import ESTABLISHED, sockets
+
 
 def drained(addresses: Iterable[Tuple[str, int]], seconds: float) -> bool:
     """Wait until no connection from this host to these addresses is left, up to ``seconds``. The proxy ends
@@ -19,22 +21,16 @@ def drained(addresses: Iterable[Tuple[str, int]], seconds: float) -> bool:
 
 
 def _established() -> Set[str]:
-    """The far ends of established connections, as ``/proc/net/tcp`` writes them (proc(5))."""
+    """The far ends of established connections."""
     found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as file:
-                for line in list(file)[1:]:
-                    words = line.split()
-                    if words[3] == "01":
-                        far, _, port = words[2].rpartition(":")
-                        found.add(f"{far[-8:]}:{port}")  # an IPv4 address in the IPv6 table ends with it
-        except FileNotFoundError:
-            continue
+    for row in sockets():
+        if row.state == ESTABLISHED:
+            far, _, port = row.far.rpartition(":")
+            found.add(f"{far[-8:]}:{port}")  # an IPv4 address in the IPv6 table ends with it
     return found
 
 
 def _in_table(address: str, port: int) -> str:
     packed = ipaddress.IPv4Address(address).packed
-    number = int.from_bytes(packed, "little" if sys.byteorder == "little" else "big")
+    number = int.from_bytes(packed, sys.byteorder)
     return f"{number:08X}:{port:04X}"

@@ -104,9 +104,6 @@ class Agent:
         """Nothing was heard for too long: a connection that was cut ends without an end of file."""
         return bool(self.locks) and 0 < self.lease < time.monotonic() - self.heard
 
-    def _is_alone(self) -> bool:
-        return self.gone.is_set() or self._lease_is_over()
-
     def _given_up(self) -> bool:
         return self.gone.is_set() or self._lease_is_over()
 
@@ -294,7 +291,7 @@ class Agent:
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
         if op == wire.VERIFY:
-            return switch.verify(args["release"], None if self.keep.get(app) else self._is_alone)
+            return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
         if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN):
             self.begun[app] = {"release": args["release"], "switched": False}
         if op == wire.MIGRATE:

@@ -13,6 +13,7 @@ import struct
 from typing import Any, Dict, Iterable, List, Optional, Set
 
 from longshore.agent.engine import Engine
+from longshore.agent.sockets import LISTENING, sockets
 
 _PIDFD_GETFD = 438  # the same number on every architecture; Linux 5.6
 _ATTACH_CBPF = 51  # asm-generic/socket.h
@@ -62,18 +63,12 @@ def _hold(pid: int, port: int) -> bool:
 
 
 def _listening(port: int) -> Set[str]:
-    """The inodes of sockets that listen on a port (proc(5), ``/proc/net/tcp``: state 0A)."""
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as file:
-                for line in list(file)[1:]:
-                    words = line.split()
-                    if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                        found.add(words[9])
-        except FileNotFoundError:
-            continue
-    return found
+    """The inodes of sockets that listen on a port."""
+    return {
+        row.inode
+        for row in sockets()
+        if row.state == LISTENING and int(row.near.rpartition(":")[2], 16) == port
+    }
 
 
 def _descriptor(pid: int, inodes: Set[str]) -> Optional[int]:

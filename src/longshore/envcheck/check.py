@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from longshore.inventory import environments
 from longshore.inventory.envnames import misplaced
 from longshore.inventory.model import Environment, Target
 from longshore.inventory.nearest import did_you_mean
+from longshore.secrets.files import in_git
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _exposed(path: Path, name: str, values: Mapping[str, str]) -> Iterator[Findi
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         message = f"It holds secrets, and every user of this machine can read it (mode {mode & 0o777:04o})."
         yield Finding("warning", "public", message, Where(name), f"`chmod 600 {name}`.")
-    if _in_git(path):
+    if in_git(path):
         yield Finding(
             "warning",
             "public",
@@ -190,14 +190,6 @@ def _exposed(path: Path, name: str, values: Mapping[str, str]) -> Iterator[Findi
             Where(name),
             f"`git rm --cached {name}`, ignore it, and change the secrets; or encrypt it.",
         )
-
-
-def _in_git(path: Path) -> bool:
-    command = ["git", "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name]
-    try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
 
 
 # who uses what

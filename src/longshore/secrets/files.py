@@ -1,9 +1,10 @@
-"""Where an environment's env files are, and writing them as a whole or not at all."""
+"""Where an environment's env files are, whether git has one, and writing them as a whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -58,3 +59,12 @@ def write_private(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def in_git(path: Path) -> bool:
+    """Whether git keeps a file; not when there is no git, or no answer."""
+    command = ["git", "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

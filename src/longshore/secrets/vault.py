@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from longshore import dotenv
 from longshore.errors import LongshoreError, Problems, Where
 from longshore.secrets import recipients as people
-from longshore.secrets.files import age_file, age_files, clear_file, write_private
+from longshore.secrets.files import age_file, age_files, clear_file, in_git, write_private
 from longshore.secrets.keyring import Keyring, stanzas
 from longshore.secrets.recipients import Recipient
 
@@ -110,7 +109,7 @@ class Vault:
             )
         self.checked(text, self.name(clear))
         to = self.recipients(environment)
-        tracked = _in_git(clear)
+        tracked = in_git(clear)
         self.write(path, text, to)
         said = f"{self.name(path)} is written, for {len(to)} {'key' if len(to) == 1 else 'keys'}."
         if keep:
@@ -173,11 +172,3 @@ class Vault:
         if found != len(to):
             return f"is encrypted to {found} keys, and the list has {len(to)}"
         return ""
-
-
-def _in_git(path: Path) -> bool:
-    command = ["git", "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name]
-    try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

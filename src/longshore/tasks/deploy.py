@@ -51,11 +51,10 @@ def deploy(
     with open_fleet(
         env=env, app=app, limit=limit, json=json, overrides=overrides, why=why, ahead=True, values=True
     ) as fleet:
-        from longshore.rollout.hookfiles import find_hooks
         from longshore.tasks.notifying import failures_told
         from longshore.tasks.releasing import deploy_app, plans_as_saved  # now: hosts are being connected to
 
-        find_hooks(fleet.environment.root)  # what is wrong there is said before anything is asked or built
+        _ = fleet.hooks  # what is wrong there is said before anything is asked or built
         if build:
             from longshore.tasks.building import built_first
 
@@ -80,13 +79,12 @@ def rollback(
     why: str = "",
 ) -> None:
     """Go back to a release that the hosts still have: same images, same env, same files."""
-    from longshore.rollout.hookfiles import find_hooks
     from longshore.tasks.fleet import open_fleet
     from longshore.tasks.notifying import failures_told
     from longshore.tasks.releasing import roll_back_app
 
     with open_fleet(env=env, app=app, limit=limit, json=json, why=why) as fleet:
-        find_hooks(fleet.environment.root)  # as for a deploy
+        _ = fleet.hooks  # as for a deploy
         for name in fleet.chosen:
             with failures_told(fleet, name):
                 good = roll_back_app(fleet, name, to=to or None)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from longshore.secrets.keyring import Keyring
 
 if TYPE_CHECKING:
     from longshore.rollout import Facts
+    from longshore.rollout.hookfiles import HookFiles
 
 Value = TypeVar("Value")
 
@@ -47,6 +49,13 @@ class Fleet:
         """Every chosen host once, in the inventory's order."""
         wanted = {host for hosts in self.chosen.values() for host in hosts}
         return tuple(name for name in self.environment.hosts if name in wanted)
+
+    @cached_property
+    def hooks(self) -> HookFiles:
+        """The project's hooks as executables. Raises ``Problems`` with what is wrong with them."""
+        from longshore.rollout.hookfiles import find_hooks
+
+        return find_hooks(self.environment.root)
 
     def target(self, app: str, host: str) -> Target:
         return self.environment.targets[(app, host)]

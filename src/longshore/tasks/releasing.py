@@ -20,7 +20,6 @@ from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report, Rollout
 from longshore.rollout.batches import batches
-from longshore.rollout.hookfiles import find_hooks
 from longshore.rollout.moves import Story
 from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
@@ -148,9 +147,8 @@ def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:
             "nothing was changed: nobody is here to say yes between the batches (rollout.confirm)",
             hint="Say --yes.",
         )
-    hooks = find_hooks(fleet.environment.root)
     timeout = fleet.target(story.app, story.moves[0].host).app.hooks.timeout
-    story = replace(story, hooks=hooks, hook_timeout=timeout)
+    story = replace(story, hooks=fleet.hooks, hook_timeout=timeout)
     sessions = _sessions(fleet, story)
     return Rollout(story, sessions, fleet.output, reopen=fleet.reopen, ask=ask).run()
 

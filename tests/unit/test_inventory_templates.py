@@ -166,3 +166,33 @@ def test_a_variable_may_look_at_its_namesake_on_another_host(tmp_path: Path) -> 
     }
     env = loaded(tmp_path, files).targets["shop", "h1"].env
     assert env["PEER"].value == "h2 and h1"
+
+
+def test_a_value_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    inventory = SHOP.replace("compose.yml}", 'compose.yml, compose: "{{ hostvars }}"}').replace(
+        "compose: compose.yml, ", ""
+    )
+    told = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert len(told) == 1
+    assert "more than 100 levels deep; does it hold itself, as hostvars does?" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("longshore", "name"),
+    [
+        ('"{{ mine }}"', "longshore"),
+        ('{apps: "{{ mine.apps }}"}', "longshore.apps"),
+        ('{apps: {shop: "{{ mine.apps.shop }}"}}', "longshore.apps.shop"),
+    ],
+)
+def test_which_apps_there_are_is_not_left_to_a_template(tmp_path: Path, longshore: str, name: str) -> None:
+    inventory = f"""
+    all:
+      hosts: {{h1: }}
+      vars:
+        mine: {{apps: {{shop: {{compose: compose.yml}}}}}}
+        longshore: {longshore}
+    """
+    told = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert len(told) == 1
+    assert f"{name} can't be a template" in told[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from longshore.inventory.kinds import Reading
 from longshore.inventory.levels import Levels, read_levels
 from longshore.inventory.model import Environment, Group, Host
 from longshore.inventory.nearest import did_you_mean
-from longshore.inventory.nodes import MappingNode, is_null
+from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
 from longshore.inventory.overrides import read_overrides
 from longshore.inventory.sections import Section
 from longshore.inventory.settings import ROOT
@@ -122,6 +122,25 @@ def _check_settings(said: Said, *, everywhere: bool, report: Collector) -> None:
     """The first pass: everything that can be seen without resolving a template."""
     reading = Reading(report, environment_wide=everywhere)
     ROOT.check(said.node, SETTINGS, reading)
+    for name, node in _must_be_written(said.node):
+        if isinstance(node, Scalar) and node.is_template:
+            reading.problem(
+                f"{name} can't be a template: which apps there are must be known before any variable is.",
+                node.where,
+                "Write its keys out here; their values may be templates.",
+            )
+
+
+def _must_be_written(settings: Node) -> Iterator[tuple[str, Node]]:
+    """The parts of our settings whose keys the levels are merged by."""
+    yield SETTINGS, settings
+    apps = settings.get("apps") if isinstance(settings, MappingNode) else None
+    if apps is None:
+        return
+    yield f"{SETTINGS}.apps", apps
+    if isinstance(apps, MappingNode):
+        for key, node in apps:
+            yield f"{SETTINGS}.apps.{key.name}", node
 
 
 def _environment_settings(top: Context, report: Collector) -> Mapping[str, Any]:

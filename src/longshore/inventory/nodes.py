@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from longshore.errors import Where
+from longshore.errors import InventoryError, Where
+
+MAX_DEPTH = 100
+"""Levels of lists and mappings within each other; nobody writes a tenth of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +94,24 @@ def plain(node: Node) -> Any:
     return [plain(item) for item in node.items]
 
 
-def from_plain(value: Any, where: Where) -> Node:
-    """Turn Python data (a role's defaults) into a node; every part of it has the same place."""
+def from_plain(value: Any, where: Where, depth: int = 0) -> Node:
+    """Turn Python data (a role's defaults, what a template comes to) into a node at one place.
+
+    Raises ``InventoryError`` for what never ends: ``hostvars`` holds itself in each of its hosts.
+    """
+    if depth > MAX_DEPTH:
+        raise InventoryError(
+            f"This value goes more than {MAX_DEPTH} levels deep; does it hold itself, as hostvars does?",
+            where=where,
+        )
     if isinstance(value, Mapping):
-        items = {str(name): (Key(str(name), where), from_plain(item, where)) for name, item in value.items()}
+        items = {
+            str(name): (Key(str(name), where), from_plain(item, where, depth + 1))
+            for name, item in value.items()
+        }
         return MappingNode(items, where)
     if isinstance(value, (list, tuple)):
-        return SequenceNode([from_plain(item, where) for item in value], where)
+        return SequenceNode([from_plain(item, where, depth + 1) for item in value], where)
     if isinstance(value, bool):
         return Scalar(value, "true" if value else "false", where)
     if value is None or isinstance(value, (str, int, float)):

@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 
 from longshore.errors import InventoryError, Where
-from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, SequenceNode
+from longshore.inventory.nodes import MAX_DEPTH, Key, MappingNode, Node, Scalar, SequenceNode
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER: Any = yaml.resolver.Resolver()
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
-_MAX_DEPTH = 100
 _MAX_NODES = 500_000
 _MAX_BYTES = 16 * 1024 * 1024
 
@@ -155,8 +154,8 @@ class _Builder:
 
     def _open(self, event: Any) -> None:
         where = self._where(event)
-        if len(self._stack) >= _MAX_DEPTH:
-            raise InventoryError(f"This is nested more than {_MAX_DEPTH} levels deep.", where=where)
+        if len(self._stack) >= MAX_DEPTH:
+            raise InventoryError(f"This is nested more than {MAX_DEPTH} levels deep.", where=where)
         mapping = isinstance(event, yaml.MappingStartEvent)
         kind = "map" if mapping else "seq"
         if event.tag not in (None, "!", _TAG + kind):

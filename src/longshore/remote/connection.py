@@ -11,6 +11,7 @@ import errno
 import functools
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ from paramiko.ssh_exception import (
 from longshore.errors import HostError
 from longshore.remote import transport as transports
 from longshore.remote.become import ask_person
-from longshore.remote.hostkeys import KnownHosts, KnownKeys, fingerprint
+from longshore.remote.hostcheck import HostKeyRefusedError, check_host_key
+from longshore.remote.hostkeys import KnownHosts, KnownKeys
 from longshore.remote.keys import AuthRefusedError, KeyAuth, KeyRing
 from longshore.remote.proxy_command import ProxySocket
 from longshore.remote.route import Route
@@ -41,23 +43,20 @@ BANNER_TIMEOUT = 15.0
 AUTH_TIMEOUT = 30.0
 
 
-class HostKeyRefusedError(Exception):
-    """The server's host key isn't good enough. ``error`` is the sentence."""
-
-    def __init__(self, error: HostError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class _DroppedError(Exception):
     """sshd closed the connection before saying anything: too many at once, as a rule."""
+
+
+def tell_person(text: str) -> None:
+    """A line on standard error, where OpenSSH says such things, too."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Opener:
     """Opens the connections of one run. Safe to use from several threads.
 
     ``handshakes`` bounds how many handshakes one sshd sees from us at once; its default ``MaxStartups``
-    begins to drop them at ten.
+    begins to drop them at ten. ``tell`` says what was done that the person should know.
     """
 
     def __init__(
@@ -66,8 +65,10 @@ class Opener:
         handshakes: int = 8,
         ask: Callable[[str], str] = ask_person,
         known_hosts: KnownHosts | None = None,
+        tell: Callable[[str], None] = tell_person,
     ) -> None:
         self.known_hosts = known_hosts or KnownHosts()
+        self.tell = tell
         self._ring = KeyRing(ask)
         self._handshakes = handshakes
         self._lock = threading.Lock()
@@ -120,7 +121,7 @@ class Opener:
             forward_agent=False,
             connect_kwargs={
                 "sock": sock,
-                "transport_factory": transports.factory(known.kinds),
+                "transport_factory": transports.factory(known),
                 "auth_strategy": KeyAuth(route, self._ring),
                 "banner_timeout": BANNER_TIMEOUT,
                 "auth_timeout": AUTH_TIMEOUT,
@@ -218,47 +219,7 @@ class _Policy(MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
         self._known = known
 
     def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-        check_host_key(self._route, self._known, key.get_name(), key.asbytes(), self._opener.known_hosts)
-
-
-def check_host_key(route: Route, known: KnownKeys, kind: str, blob: bytes, store: KnownHosts) -> None:
-    """Accept a server's key, or raise ``HostKeyRefusedError``. A new one is recorded if asked for."""
-    verdict, entry = known.judge(kind, blob)
-    shown = f"{kind.removeprefix('ssh-').upper()} key {fingerprint(blob)}"
-    if verdict == "known":
-        return
-    if verdict == "revoked":
-        raise HostKeyRefusedError(
-            HostError(
-                f"the host shows the {shown}, which {entry.where if entry else 'known_hosts'} calls revoked.",
-                where=route.name,
-                hint="Someone may be in between. Find out before you go on.",
-            )
-        )
-    if verdict == "changed":
-        assert entry is not None
-        raise HostKeyRefusedError(
-            HostError(
-                f"the host key has changed: it shows the {shown}, "
-                f"and {entry.where} has {fingerprint(entry.blob)}.",
-                where=route.name,
-                hint="Someone may be in between, or the host was set up anew. If it was, remove the old key "
-                f"with `ssh-keygen -R '{route.key_name}' -f {entry.where.file}`, then run `invoke trust`.",
-            )
-        )
-    if route.accept_new:
-        if route.known_hosts:
-            with contextlib.suppress(OSError):
-                store.add(route.known_hosts[0], route.key_name, kind, blob, hashed=route.hash_known_hosts)
-        return
-    authority = " Only a certificate authority is known for it, and Longshore can't check certificates."
-    raise HostKeyRefusedError(
-        HostError(
-            f"the host key is not known: it shows the {shown}." + (authority if known.authorities else ""),
-            where=route.name,
-            hint="Compare it with `ssh-keygen -lf` on the host, then run `invoke trust --env E`.",
-        )
-    )
+        check_host_key(self._route, self._known, key, self._opener.known_hosts, tell=self._opener.tell)
 
 
 def socket_error(route: Route, error: OSError) -> HostError:

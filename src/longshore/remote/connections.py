@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from longshore.remote.route import Routes
 
 
+_accepting = threading.Event()
+
+
+def accept_new_keys() -> None:
+    """From now on, all connections of this process record unknown host keys: ``--accept-new``."""
+    _accepting.set()
+
+
 class Connections:
     """A :class:`~longshore.remote.session.Connector`: opens the links of one run. Safe to use from threads.
 
@@ -44,7 +52,7 @@ class Connections:
         self._state_dir = state_dir
         self._state_dirs = state_dirs or {}
         self._connect_timeout = connect_timeout
-        self._accept_new = accept_new
+        self._accept_new = accept_new or _accepting.is_set()
         self._handshakes = handshakes
         self._ssh_config = ssh_config
         self._ask = ask

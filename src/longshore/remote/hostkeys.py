@@ -15,11 +15,12 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
 from longshore.errors import Where
+from longshore.records import dataclass
 
 Verdict = Literal["known", "unknown", "changed", "revoked"]
 
@@ -66,11 +67,17 @@ class KnownKeys:
         """The key types that are known, in the files' order: what to ask the server for first."""
         return tuple(dict.fromkeys(entry.kind for entry in self.plain + self.other_port))
 
-    def judge(self, kind: str, blob: bytes) -> tuple[Verdict, Entry | None]:
-        """What a server that shows this key is, and the line that says so."""
+    def judge(self, kind: str, blob: bytes, authority: bytes = b"") -> tuple[Verdict, Entry | None]:
+        """What a server that shows this key is, and the line that says so.
+
+        ``authority`` is who vouches for it by a good certificate (:mod:`longshore.remote.hostcerts`).
+        """
         for entry in self.revoked:
-            if entry.blob == blob:
+            if entry.blob in (blob, authority):
                 return "revoked", entry
+        for entry in self.authorities:
+            if entry.blob == authority:
+                return "known", entry
         for entry in self.plain + self.other_port:
             if entry.blob == blob:
                 return "known", entry
@@ -125,7 +132,7 @@ class KnownHosts:
             name=name,
             plain=plain,
             revoked=tuple(entry for entry in [*found, *other] if entry.marker == "@revoked"),
-            authorities=tuple(entry for entry in found if entry.marker == "@cert-authority"),
+            authorities=tuple(entry for entry in [*found, *other] if entry.marker == "@cert-authority"),
             other_port=() if plain else tuple(entry for entry in other if not entry.marker),
         )
 

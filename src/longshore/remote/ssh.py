@@ -81,7 +81,7 @@ class SshLink:
                 stream.send(memoryview(stdin))
                 channel.shutdown_write()
                 self._forward(stream, first, on_output, end)
-                return int(channel.recv_exit_status())
+                return _exit_code(channel)
             except TimeoutError:
                 raise HostError(
                     f"`{shlex.join(argv)}` took longer than {timeout:g} s.", where=self.host
@@ -188,7 +188,8 @@ class SshLink:
             try:
                 channel.get_pty(terminal.name(), columns, rows)
                 channel.exec_command(command)
-                return terminal.attach(channel, self._pass_sudo(_ChannelStream(channel), password, None))
+                terminal.attach(channel, self._pass_sudo(_ChannelStream(channel), password, None))
+                return _exit_code(channel)
             finally:
                 channel.close()
 
@@ -208,6 +209,15 @@ class SshLink:
         self._pass_sudo(_ChannelStream(channel), password, None)
         channel.set_combine_stderr(False)
         return channel
+
+
+def _exit_code(channel: Any) -> int:
+    """The ended command's exit code; -1 when a signal ended it. Raises when the connection did."""
+    code = int(channel.recv_exit_status())
+    transport = channel.get_transport()
+    if code < 0 and not transport.is_active():
+        raise transport.get_exception() or EOFError("end of file")
+    return code
 
 
 class _ChannelStream:

@@ -34,8 +34,8 @@ def name() -> str:
     return os.environ.get("TERM") or "xterm"
 
 
-def attach(channel: Any, first: bytes = b"") -> int:
-    """Pass bytes between the terminal and ``channel`` until the command ends; returns its exit code.
+def attach(channel: Any, first: bytes = b"") -> None:
+    """Pass bytes between the terminal and ``channel`` until the command ends.
 
     ``first`` has been read from the channel already. Without a terminal, standard input is passed as it is.
     """
@@ -57,7 +57,6 @@ def attach(channel: Any, first: bytes = b"") -> int:
                 else:
                     watched.remove(source)
                     channel.sendall(b"\x04")  # the end of input, as a terminal says it
-    return int(channel.recv_exit_status())
 
 
 @contextlib.contextmanager

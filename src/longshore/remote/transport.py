@@ -14,10 +14,18 @@ from typing import Any
 
 from paramiko.auth_handler import AuthOnlyHandler
 from paramiko.channel import Channel
-from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_SERVICE_REQUEST, cMSG_USERAUTH_REQUEST
+from paramiko.common import (
+    cMSG_CHANNEL_OPEN,
+    cMSG_GLOBAL_REQUEST,
+    cMSG_SERVICE_REQUEST,
+    cMSG_USERAUTH_REQUEST,
+)
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 from paramiko.transport import ServiceRequestingTransport
+
+from longshore.remote import hostcerts
+from longshore.remote.hostkeys import KnownKeys
 
 # Without a handler, Python prints paramiko's errors, tracebacks included, to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -32,6 +40,8 @@ CHEAP_FIRST = (
     "diffie-hellman-group14-sha256",
     "diffie-hellman-group16-sha512",
 )
+KEEPALIVES = 3
+"""Keepalives that may go unanswered, as OpenSSH's ``ServerAliveCountMax``."""
 _HOST_KEY_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
@@ -69,9 +79,13 @@ class Transport(_Base):  # type: ignore[misc]
     auth_handler: Any
     _preferred_keys: tuple[str, ...]
 
-    def __init__(self, sock: Any, known_kinds: tuple[str, ...] = (), **options: Any) -> None:
+    def __init__(
+        self, sock: Any, known_kinds: tuple[str, ...] = (), *, certificates: bool = False, **options: Any
+    ) -> None:
         super().__init__(sock, **options)
         self.disconnect_reason = ""
+        self._certificates = certificates
+        self._unanswered = 0
         available = self._kex_info
         self._preferred_kex = tuple(name for name in CHEAP_FIRST if name in available)
         usable: tuple[str, ...] = self._preferred_keys
@@ -81,8 +95,36 @@ class Transport(_Base):  # type: ignore[misc]
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """Plain keys only: Paramiko would ask for host certificates, too, and then not check them."""
-        return tuple(self._preferred_keys)
+        """Certificates only where an authority is known for the host, and then first, as OpenSSH does."""
+        plain = tuple(self._preferred_keys)
+        return (*(name + hostcerts.SUFFIX for name in plain), *plain) if self._certificates else plain
+
+    def set_keepalive(self, interval: int) -> None:
+        """Ask for a sign of life every ``interval`` seconds; a server that leaves three out is gone.
+
+        Paramiko's own want no answer, and a connection through a hop or a ProxyCommand has no TCP of its own
+        that would notice. Any answer will do: OpenSSH refuses the request, and that is one.
+        """
+
+        def ask() -> None:
+            if self._unanswered >= KEEPALIVES:
+                raise SSHException(f"it has been silent for {(self._unanswered + 1) * interval} s")
+            self._unanswered += 1
+            message = Message()
+            message.add_byte(cMSG_GLOBAL_REQUEST)
+            message.add_string("keepalive@openssh.com")
+            message.add_boolean(True)
+            self._send_user_message(message)
+
+        self.packetizer.set_keepalive(interval, ask)
+
+    def _parse_request_success(self, message: Any) -> None:
+        self._unanswered = 0
+        super()._parse_request_success(message)
+
+    def _parse_request_failure(self, message: Any) -> None:
+        self._unanswered = 0
+        super()._parse_request_failure(message)
 
     def ensure_session(self) -> None:
         """Ask for authentication, and don't wait for the yes: sshd reads the next request after this one.
@@ -145,11 +187,16 @@ class Transport(_Base):  # type: ignore[misc]
         return channel  # type: ignore[no-any-return]
 
 
-def factory(known_kinds: tuple[str, ...]) -> Callable[..., Transport]:
+def factory(known: KnownKeys) -> Callable[..., Transport]:
     """What ``SSHClient.connect`` wants: makes transports that ask for the key types we know first."""
 
     def make(sock: Any, disabled_algorithms: Any = None) -> Transport:
-        return Transport(sock, known_kinds, disabled_algorithms=disabled_algorithms)
+        return Transport(
+            sock,
+            known.kinds,
+            certificates=bool(known.authorities),
+            disabled_algorithms=disabled_algorithms,
+        )
 
     return make
 

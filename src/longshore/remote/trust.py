@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from paramiko.ssh_exception import SSHException
 
 from longshore.errors import HostError
+from longshore.records import dataclass
 from longshore.remote import transport as transports
 from longshore.remote.connection import Opener
+from longshore.remote.hostcheck import judge
 from longshore.remote.hostkeys import Verdict, fingerprint
 from longshore.remote.route import Route
 
@@ -54,7 +56,7 @@ def look(opener: Opener, route: Route) -> ShownKey:
     """
     known = opener.known(route)
     sock = opener.socket(route)
-    client = transports.factory(known.kinds)(sock)
+    client = transports.factory(known)(sock)
     try:
         client.banner_timeout = TIMEOUT
         client.start_client(timeout=TIMEOUT)
@@ -68,7 +70,7 @@ def look(opener: Opener, route: Route) -> ShownKey:
         with contextlib.suppress(Exception):
             client.close()
     kind, blob = key.get_name(), key.asbytes()
-    verdict, entry = known.judge(kind, blob)
+    verdict, entry, _ = judge(route, known, key)
     return ShownKey(
         host=route.name,
         name=route.key_name,

@@ -13,11 +13,11 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import LongshoreError, Where
+from longshore.records import dataclass
 
 KEY, KEY_FILE = "LONGSHORE_AGE_KEY", "LONGSHORE_AGE_KEY_FILE"
 _ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
@@ -94,6 +94,14 @@ class Keyring:
         return found
 
     def _file(self, path: Path, said: str) -> Source:
+        if said and any(mark in str(path) for mark in ("AGE-SECRET-KEY-", "PRIVATE KEY-----")):
+            # Not repeated: it would be in the terminal's and CI's log.
+            raise LongshoreError(
+                "This is a key itself; it takes the path of a key file.",
+                where=said,
+                hint=f"What stood on a command line may be known to others: change the key. {KEY} takes one "
+                "itself.",
+            )
         try:
             data = path.read_bytes()
         except OSError as error:

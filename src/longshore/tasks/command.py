@@ -45,6 +45,10 @@ _NARROWING = {
 """Options that must not be empty: a shell variable that isn't set would mean every host."""
 
 
+ACCEPT_NEW = "accept_new"
+"""The option that every task with ``limit`` has, without a parameter of its own for it."""
+
+
 class _Single(Argument):
     """An option with one value: Invoke takes a second one for the name of a task."""
 
@@ -78,14 +82,21 @@ class _Single(Argument):
 
 
 class FleetTask(Task):  # type: ignore[type-arg]
-    """Invoke's, with options that are given once."""
+    """Invoke's, with options that are given once, and ``--accept-new`` where hosts are chosen."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Invoke's arguments for the task's parameters."""
-        return [
+        found = [
             _Single(one) if one.kind in (str, int) and not (one.positional or one.optional) else one
             for one in super().get_arguments(ignore_unknown_help)
         ]
+        names = {one.attr_name or one.name for one in found}
+        if "limit" in names and ACCEPT_NEW not in names:
+            help_ = "record the keys of hosts that are not known yet; a changed key is refused all the same"
+            found.append(
+                Argument(names=("accept-new",), attr_name=ACCEPT_NEW, kind=bool, default=False, help=help_)
+            )
+        return found
 
 
 def task(**settings: Any) -> Callable[[Body], Any]:
@@ -102,6 +113,10 @@ def task(**settings: Any) -> Callable[[Body], Any]:
                 return show_help(name)
             if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
                 _mask_logs()
+            if not takes_accept_new and kwargs.pop(ACCEPT_NEW, False):
+                from longshore.remote import connections
+
+                connections.accept_new_keys()
             try:
                 return body(context, *args, **kwargs)
             except Exit:
@@ -124,6 +139,7 @@ def task(**settings: Any) -> Callable[[Body], Any]:
         name = settings.get("name") or body.__name__.replace("_", "-")
         code = body.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        takes_accept_new = ACCEPT_NEW in names
         shared = {name: text for name, text in OPTIONS.items() if name in names}
         settings["help"] = {**shared, **settings.get("help", {})}
         settings.setdefault("auto_shortflags", False)

@@ -8,8 +8,20 @@ from typing import Any
 from longshore.tasks.command import done, task
 
 
-@task(help={"accept": "record without asking: for keys that were compared before, or a network you trust"})
-def trust(context: Any, env: str = "", limit: str = "", accept: bool = False, json: bool = False) -> None:
+@task(
+    help={
+        "accept": "record without asking: for keys that were compared before, or a network you trust",
+        "accept_new": "the same, by the name that it has with OpenSSH and the other commands",
+    }
+)
+def trust(
+    context: Any,
+    env: str = "",
+    limit: str = "",
+    accept: bool = False,
+    accept_new: bool = False,
+    json: bool = False,
+) -> None:
     """Show the host keys that are not known yet, and record them after a yes.
 
     A key that has changed is never recorded: that host is reported, and the exit code is 1.
@@ -25,6 +37,7 @@ def trust(context: Any, env: str = "", limit: str = "", accept: bool = False, js
     from longshore.remote.route import Route, Routes
     from longshore.remote.trust import ShownKey, look, record, servers
 
+    accept = accept or accept_new
     environment = load(find_root(Path.cwd()), env)
     names = match(limit or "all", hosts=environment.hosts, groups=environment.groups, where="--limit")
     output = make_output(as_json=json)

@@ -7,7 +7,8 @@ with code 1. Any other exception is a defect of ours.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True, order=True)

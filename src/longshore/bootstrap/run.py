@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from longshore.bootstrap import program
 from longshore.bootstrap.host.apt import explain
 from longshore.errors import AgentError, ConnectionLostError, HostError
+from longshore.records import dataclass
 from longshore.remote.session import Link
 
 TIMEOUT = 3600.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.errors import LongshoreError
 from longshore.inventory import patterns
 from longshore.inventory.model import Environment, Logging, Registry
+from longshore.records import dataclass
 
 HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 """Docker Hub's names. The engine asks mirrors for this registry only (moby, registry-mirrors)."""

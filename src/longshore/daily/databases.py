@@ -8,11 +8,11 @@ that its ``*_FILE`` variable names, into the client's environment: it is in no a
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from longshore.daily.execute import output_of
 from longshore.errors import HostError
 from longshore.inventory.model import Database
+from longshore.records import dataclass
 from longshore.remote import Link
 
 # The scripts take the user, the database and the client's further arguments as their arguments, so that no

@@ -11,12 +11,13 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from longshore.daily.engine import GoneError, told
 from longshore.errors import ConnectionLostError, LongshoreError
+from longshore.records import dataclass
 from longshore.remote import Link
 
 if TYPE_CHECKING:

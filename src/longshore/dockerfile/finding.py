@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from longshore.dockerfile.parse import Dockerfile, Instruction, Stage
 from longshore.dockerfile.shell import Command, commands
 from longshore.dockerfile.words import expand, pairs
 from longshore.images.ignore import Ignore
+from longshore.records import dataclass
 
 Severity = Literal["error", "warning"]
 

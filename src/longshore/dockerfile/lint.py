@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.dockerfile.finding import RULES, Finding, Subject
@@ -12,6 +11,7 @@ from longshore.dockerfile.parse import Dockerfile, Instruction, parse
 from longshore.dockerfile.rules import ALL
 from longshore.errors import LongshoreError, Where
 from longshore.images import ignore as ignorefile
+from longshore.records import dataclass
 
 _IGNORE = re.compile(r"longshore:\s*ignore\s*=\s*([a-z0-9-]+(?:\s*,\s*[a-z0-9-]+)*)(.*)$")
 _ASKED = re.compile(r"longshore:\s*ignore\b")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from longshore.dockerfile.words import expand, pairs
+from longshore.records import dataclass
 
 _MAKE = ("FROM", "RUN", "COPY", "ADD", "ARG", "ENV", "WORKDIR", "USER", "SHELL", "ONBUILD")
 _DESCRIBE = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "STOPSIGNAL", "VOLUME")

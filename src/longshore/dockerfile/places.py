@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.dockerfile.lint import Source
 from longshore.errors import LongshoreError, RenderError, Where
 from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.inventory.model import Environment, Target
+from longshore.records import dataclass
 from longshore.render import Renderer
 from longshore.render.document import Map
 from longshore.render.parts import LocalFile

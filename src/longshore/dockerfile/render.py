@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from longshore.dockerfile.rules.installing import COMPILERS
 from longshore.errors import LongshoreError, RenderError, Where
 from longshore.inventory import looks_secret
 from longshore.inventory.dockerfiles import DockerfilePolicy, HealthRequest
+from longshore.records import dataclass
 from longshore.render.templates import render_template
 
 Outcome = Literal["written", "same", "kept"]

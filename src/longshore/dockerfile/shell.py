@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from longshore.records import dataclass
 
 _OPERATORS = ("&&", "||", ";;", "|&", ";", "|", "&", "\n", "(", ")")
 _KEYWORDS = ("if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "in", "{", "}", "!")

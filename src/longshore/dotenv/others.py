@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from longshore.dotenv.reader import WHITESPACE
+from longshore.records import dataclass
 
 _LONGEST = 64 * 1024
 """Bytes of a line that Go's ``bufio.Scanner`` takes, its end included."""

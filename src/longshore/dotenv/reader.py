@@ -7,10 +7,11 @@ so instead; everything that is read, is read as Compose reads it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from longshore.dotenv.substitution import Lookup, SubstitutionError, substitute
 from longshore.errors import InventoryError, Where
+from longshore.records import dataclass
 
 # Whitespace inside a line, as compose-go has it: not what str.isspace() says.
 _BLANKS = "\t\v\f\r \x85\xa0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from longshore import dotenv
@@ -19,6 +19,7 @@ from longshore.inventory import environments
 from longshore.inventory.envnames import misplaced
 from longshore.inventory.model import Environment, Target
 from longshore.inventory.nearest import did_you_mean
+from longshore.records import dataclass
 from longshore.secrets.files import in_git
 
 

@@ -6,13 +6,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from longshore.errors import InventoryError
 from longshore.inventory.hidden import is_telling, looks_secret
 from longshore.inventory.model import Environment, EnvValue
 from longshore.inventory.nearest import did_you_mean
+from longshore.records import dataclass
 
 State = Literal["same", "differs", "only left", "only right"]
 

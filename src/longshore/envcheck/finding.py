@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from longshore.errors import Where
+from longshore.records import dataclass
 
 Level = Literal["error", "warning"]
 

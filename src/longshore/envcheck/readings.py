@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from longshore import dotenv
 from longshore.dotenv import Entry, Found, Parsed
 from longshore.envcheck.finding import Finding
 from longshore.errors import Where
 from longshore.inventory.hidden import is_telling, looks_secret
+from longshore.records import dataclass
 
 COMPOSE, PYTHON, DOCKER = "Compose", "python-dotenv", "docker run, Swarm"
 _LONGEST_SHOWN = 60

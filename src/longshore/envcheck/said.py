@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from longshore.errors import Where
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

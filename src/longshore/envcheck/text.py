@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore import dotenv
@@ -13,6 +12,7 @@ from longshore.envcheck.finding import Finding
 from longshore.envcheck.readings import differences
 from longshore.envcheck.said import Said
 from longshore.errors import Where
+from longshore.records import dataclass
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_BYTES = 16 * 1024 * 1024

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import InventoryError, LongshoreError, Where
 from longshore.inventory.model import Target
+from longshore.records import dataclass
 from longshore.render.document import Map
 from longshore.render.files import ProjectFiles, written_path
 from longshore.render.merge import as_items, as_mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.agent import wire
@@ -28,6 +28,7 @@ from longshore.images.registry import (
 )
 from longshore.images.spec import BuildSpec, Git, cache_tag
 from longshore.inventory.model import Environment
+from longshore.records import dataclass
 
 Way = Literal["check", "image", "push", "keep"]
 """``check`` builds and keeps the cache only; ``image``: it stays on the builder; ``push``: to the registry;

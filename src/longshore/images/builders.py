@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.agent import wire
@@ -14,6 +13,7 @@ from longshore.errors import HostError, LongshoreError, Where
 from longshore.images.spec import BuildSpec
 from longshore.inventory import patterns
 from longshore.inventory.model import Environment, Host, SshSettings
+from longshore.records import dataclass
 from longshore.remote.session import Link
 
 HERE = "this machine"

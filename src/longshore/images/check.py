@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from longshore.agent import wire
@@ -16,6 +16,7 @@ from longshore.console import bytes_text
 from longshore.errors import AgentError, LongshoreError
 from longshore.images.reference import parse
 from longshore.images.registry import LISTS, UNREACHED, Clients, NotThereError, RefusedError, why
+from longshore.records import dataclass
 
 UNPACKED = 2.5
 """What a layer's files take on the disk, against what is pulled. Measured: 2.3 to 2.9 for images of Python

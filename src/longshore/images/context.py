@@ -6,11 +6,11 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.errors import LongshoreError
 from longshore.images.ignore import Ignore, parse
+from longshore.records import dataclass
 
 CHUNK = 4 << 20
 """Bytes in one piece on its way to the builder."""

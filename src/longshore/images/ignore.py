@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 
 from longshore.errors import LongshoreError, Where
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import LongshoreError
 from longshore.images.reference import DOCKER_HUB
 from longshore.inventory.model import Registry
+from longshore.records import dataclass
 
 HUB_KEY = "https://index.docker.io/v1/"
 """Docker Hub's name among logins."""

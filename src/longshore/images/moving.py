@@ -7,7 +7,6 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from longshore.console import Output, bytes_text
 from longshore.errors import AgentError, HostError, LongshoreError, Problems
 from longshore.images.check import Content, Present, fits, platform_text
 from longshore.images.context import CHUNK
+from longshore.records import dataclass
 from longshore.remote.fleet import each
 from longshore.remote.session import Link
 

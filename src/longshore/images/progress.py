@@ -6,7 +6,9 @@ Source of the format: BuildKit, ``util/progress/progressui/printer.go``; the sam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from longshore.records import dataclass
 
 _LINE = re.compile(r"#(\d+) (.*)")
 _DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from longshore.errors import LongshoreError
+from longshore.records import dataclass
 
 DOCKER_HUB = "docker.io"
 

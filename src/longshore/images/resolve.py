@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from longshore.errors import LongshoreError
 from longshore.images.reference import Reference, parse
 from longshore.images.registry import UNREACHED, Clients, NotThereError, RefusedError, why
 from longshore.inventory.model import Registry
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from longshore.images.check import platform_text
 from longshore.images.reference import DOCKER_HUB, Reference, parse
 from longshore.images.registry import LISTS, UNREACHED, Client, Clients, RefusedError
 from longshore.inventory.model import Registry
+from longshore.records import dataclass
 
 _TAGS = 60
 """So many tags of a repository are asked for their digest, the last ones."""

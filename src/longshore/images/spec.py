@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from longshore.images.reference import parse
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.model import Target
 from longshore.render import Renderer
+from longshore.records import dataclass
 from longshore.render.document import Map
 from longshore.render.merge import as_items
 from longshore.render.parts import LocalFile

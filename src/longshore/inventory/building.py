@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.inventory.kinds import Choice, Flag, Text, Whole
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting, own
+from longshore.records import dataclass
 
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?"
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"

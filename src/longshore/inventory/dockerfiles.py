@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.inventory.kinds import Choice, Flag, ShellOrList, Text, Whole, duration
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting, own
+from longshore.records import dataclass
 
 Installer = Literal["pip", "uv", "poetry"]
 

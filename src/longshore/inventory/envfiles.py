@@ -9,7 +9,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from longshore import dotenv
@@ -18,6 +18,7 @@ from longshore.inventory.hidden import looks_secret
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Scalar
 from longshore.inventory.yamlfile import parse_yaml, read_text
+from longshore.records import dataclass
 from longshore.secrets.files import SOPS, age_file, clear_file, sops_files
 from longshore.secrets.keyring import Keyring
 from longshore.secrets.references import Reference, checked, parse_reference

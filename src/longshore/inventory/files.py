@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.errors import InventoryError
 from longshore.inventory.nearest import did_you_mean
+from longshore.records import dataclass
 
 _YAML = (".yml", ".yaml")
 _VARIABLES = (*_YAML, ".json", "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from longshore import values
@@ -25,6 +24,7 @@ from longshore.inventory.nodes import (
     from_plain,
     is_null,
 )
+from longshore.records import dataclass
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

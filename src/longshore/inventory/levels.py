@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from longshore.inventory.variables import (
     base_fallbacks,
     stacked,
 )
+from longshore.records import dataclass
 from longshore.roles import BUILTIN, Role, find_role, known_roles
 
 Report = Callable[[InventoryError], None]

@@ -7,7 +7,7 @@ parsed on the way in (:mod:`longshore.values`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from longshore.errors import Where
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.inventory.proxying import ProxyPolicy, ProxySettings
+from longshore.records import dataclass
 from longshore.roles import Role
 from longshore.secrets.references import Reference
 

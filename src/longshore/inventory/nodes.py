@@ -6,10 +6,10 @@ Only shapes and their conversions; reading a file is :mod:`longshore.inventory.y
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Union
 
 from longshore.errors import InventoryError, Where
+from longshore.records import dataclass
 
 MAX_DEPTH = 100
 """Levels of lists and mappings within each other; nobody writes a tenth of it."""

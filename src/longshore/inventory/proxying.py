@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.errors import Where
 from longshore.inventory.kinds import CPUS, Choice, Flag, Reading, Text, Whole, duration, size
 from longshore.inventory.nodes import Node
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting, headers, own
+from longshore.records import dataclass
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 

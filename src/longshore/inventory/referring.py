@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from longshore import values
 from longshore.inventory.kinds import Command, Later, Reading, Text, as_text
 from longshore.inventory.nodes import MappingNode, Node, is_null
+from longshore.records import dataclass
 from longshore.secrets.adapters import ADAPTERS
 from longshore.secrets.references import DEFAULT_TIMEOUT, Reference, checked, parse_reference
 

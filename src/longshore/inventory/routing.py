@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from longshore.errors import InventoryError
 from longshore.inventory.model import Target
 from longshore.inventory.proxying import ProxyPolicy
+from longshore.records import dataclass
 
 _Report = Callable[[InventoryError], None]
 _Targets = dict[tuple[str, str], Target]

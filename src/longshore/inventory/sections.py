@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.inventory.kinds import LATER, Kind, Reading, Text
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Node, Scalar, SequenceNode, is_null
+from longshore.records import dataclass
 
 Scope = Literal["environment", "host"]
 """Where a setting may be said: for the whole environment only, or at every level."""

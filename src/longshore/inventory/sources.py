@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.errors import InventoryError, Where
@@ -15,6 +14,7 @@ from longshore.inventory.nodes import MappingNode, Node, describe, is_null
 from longshore.inventory.tree import Tree, read_tree
 from longshore.inventory.variables import Said
 from longshore.inventory.yamlfile import read_text, read_yaml
+from longshore.records import dataclass
 
 _INI = re.compile(r"(?:[ \t]*(?:[#;].*)?\n)*\[[A-Za-z0-9_.-]+(?::\w+)?\][ \t]*(?=\n)")
 

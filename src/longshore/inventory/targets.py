@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from longshore.inventory.referring import TextOrReference
 from longshore.inventory.routing import settle_routes
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Context, Said, TemplateVariables
+from longshore.records import dataclass
 from longshore.secrets.references import Reference
 
 _LEVELS = {"role": 0, "all": 1, "group": 2, "host": 3, "command line": 4}

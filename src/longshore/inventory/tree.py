@@ -7,12 +7,13 @@ same group or host in several places is merged; every group is a child of ``all`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from longshore.errors import InventoryError, Where
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import Key, MappingNode, Node, Scalar, SequenceNode, describe, is_null
 from longshore.inventory.ranges import expand, split_port
+from longshore.records import dataclass
 
 _SECTIONS = ("hosts", "children", "vars")
 _MAX_HOSTS = 20_000

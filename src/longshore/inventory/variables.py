@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from longshore.errors import InventoryError, LongshoreError
 from longshore.inventory.model import Source, Variable
 from longshore.inventory.nodes import MappingNode, Node, Scalar, plain
 from longshore.inventory.templates import resolve_text, template_globals, undefined
+from longshore.records import dataclass
 
 SETTINGS = "longshore"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.lab.commands import LabError, wait_until
+from longshore.records import dataclass
 
 TOP = "longshore-lab"
 

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.errors import LongshoreError
+from longshore.records import dataclass
 
 
 class LabError(LongshoreError):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from longshore.errors import Problems
@@ -21,6 +21,7 @@ from longshore.lab.content import host_files, learn_host_key, make_key
 from longshore.lab.machine import native_arch
 from longshore.lab.place import MOST_HOSTS, Network, Place, host_index
 from longshore.lab.state import HostState, LabState
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from longshore.lab.commands import LabError, run
 from longshore.lab.state import locked
+from longshore.records import dataclass
 
 RECORD = Path("/run/longshore-lab/machine.json")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")

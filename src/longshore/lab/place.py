@@ -7,10 +7,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore.lab.commands import LabError
+from longshore.records import dataclass
 
 DEFAULT_ROOT = "/var/lib/longshore-lab"
 MOST_HOSTS = 240

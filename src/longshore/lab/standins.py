@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from longshore.lab.commands import LabError
 from longshore.lab.machine import Say, emulate_arm64, native_arch
 from longshore.lab.roots import script
 from longshore.lab.state import locked
+from longshore.records import dataclass
 
 if TYPE_CHECKING:
     from longshore.lab.lab import Lab

@@ -6,11 +6,12 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
 from longshore.lab.commands import LabError, Process
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

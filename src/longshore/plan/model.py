@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from longshore.records import dataclass
 from longshore.render.bundle import Bundle
 
 Action = Literal["nothing", "release", "repair", "recover"]

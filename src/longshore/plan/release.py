@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from longshore import dotenv
 from longshore.console.masks import MASK
 from longshore.errors import LongshoreError, RenderError
 from longshore.plan.veil import Veil
+from longshore.records import dataclass
 from longshore.render import proxy
 from longshore.render.bundle import Bundle
 from longshore.render.files import ProjectFiles

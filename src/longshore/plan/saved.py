@@ -13,13 +13,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import DeployError, LongshoreError, Problems
 from longshore.plan.model import HostPlan, Plan
 from longshore.plan.words import lines
+from longshore.records import dataclass
 
 FORMAT = 1
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from longshore.agent import wire
 from longshore.errors import AgentError, ConnectionLostError, LongshoreError
+from longshore.records import dataclass
 from longshore.remote.session import Event
 
 

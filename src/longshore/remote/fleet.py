@@ -8,10 +8,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from longshore.errors import LongshoreError
+from longshore.records import dataclass
 from longshore.remote.connections import Connections
 from longshore.remote.session import Connector, Link
 

@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from paramiko.agent import AgentKey, AgentSSH
 from paramiko.ssh_exception import AuthenticationException, BadAuthenticationType, SSHException
 
 from longshore.errors import HostError
+from longshore.records import dataclass
 from longshore.remote import hostkeys
 from longshore.remote.become import ask_person
 from longshore.remote.route import Route

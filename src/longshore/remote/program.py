@@ -10,10 +10,11 @@ import json
 import tarfile
 import threading
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import longshore.agent
+from longshore.records import dataclass
 
 HASH_DIGITS = 16
 

@@ -12,12 +12,13 @@ import getpass
 import shlex
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import HostError
 from longshore.inventory.model import Host, SshSettings
+from longshore.records import dataclass
 from longshore.remote import ssh_config
 from longshore.remote.hostkeys import entry_name
 

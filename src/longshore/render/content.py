@@ -11,11 +11,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from longshore.errors import RenderError
+from longshore.records import dataclass
 from longshore.render.bundle import BundleFile
 from longshore.render.files import GitView, ProjectFiles, read_bytes
 from longshore.render.parts import Mount

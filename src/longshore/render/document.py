@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from longshore.errors import RenderError, Where
+from longshore.records import dataclass
 
 # Anchors can make a small file expand without end; compose-go has the same bound.
 _MAX_NODES = 100_000

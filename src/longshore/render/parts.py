@@ -5,11 +5,12 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError, Where
+from longshore.records import dataclass
 from longshore.render.document import Items, Map, Text
 
 _PROPAGATION = ("rprivate", "private", "rshared", "shared", "rslave", "slave")

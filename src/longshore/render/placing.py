@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os.path
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
 from longshore.errors import RenderError, Where
 from longshore.inventory.model import MountRule, Target
+from longshore.records import dataclass
 from longshore.render import content
 from longshore.render.bundle import BundleFile, Note
 from longshore.render.content import Shipped

@@ -8,13 +8,14 @@ included project's for ``include``, the file's own for ``extends``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from longshore import dotenv
 from longshore.dotenv import Lookup
 from longshore.errors import LongshoreError, Problems, RenderError, Where
+from longshore.records import dataclass
 from longshore.render import parts
 from longshore.render.document import Items, Map, Override, Reset, parse, unmarked
 from longshore.render.files import ProjectFiles, where_of

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError
 from longshore.inventory.model import ServicePolicy, Target
+from longshore.records import dataclass
 from longshore.render.bundle import Bundle, BundleFile
 from longshore.render.document import Map
 from longshore.render.files import GitView, ProjectFiles, written_path

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError, Where
+from longshore.records import dataclass
 from longshore.render.document import Map
 from longshore.render.emit import override
 from longshore.render.merge import as_items, as_names

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError
 from longshore.inventory.model import ServicePolicy, Target
+from longshore.records import dataclass
 from longshore.render import notes, policy
 from longshore.render.bundle import Note, ServiceFacts
 from longshore.render.document import Map

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from longshore.records import dataclass
 
 HookName = Literal[
     "before_stage", "before_switch", "after_switch", "after_commit", "on_failure", "on_rollback"

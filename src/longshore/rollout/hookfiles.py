@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from longshore.errors import DeployError, LongshoreError, Problems
 from longshore.inventory.nearest import did_you_mean
+from longshore.records import dataclass
 from longshore.roles import HOOKS, HookName
 
 HOST = "host"

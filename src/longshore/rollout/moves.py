@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from longshore.errors import LongshoreError
 from longshore.images.pulling import Pulls
 from longshore.inventory.model import Migrate, RolloutPolicy, SmokeCheck
+from longshore.records import dataclass
 from longshore.render.bundle import Bundle
 from longshore.roles import Role
 from longshore.rollout.hookfiles import HookFiles

@@ -7,12 +7,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from longshore.console import Masks, seconds_text
 from longshore.inventory.model import Webhook
+from longshore.records import dataclass
 from longshore.rollout.moves import Facts, Report
 
 _TIMEOUT = 10.0

@@ -10,11 +10,12 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from longshore import dotenv
+from longshore.records import dataclass
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 Read = Callable[[str, str, str], str]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import LongshoreError, Problems, Where
+from longshore.records import dataclass
 from longshore.secrets.files import write_private
 
 HEADER = (

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from urllib.parse import parse_qsl
 
+from longshore.records import dataclass
 from longshore.secrets.adapters import ADAPTERS, ALIASES
 
 DEFAULT_TIMEOUT = 30.0

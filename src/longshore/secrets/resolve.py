@@ -14,12 +14,12 @@ import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longshore.console import Masks
 from longshore.errors import InventoryError, LongshoreError, Problems, Where
+from longshore.records import dataclass
 from longshore.secrets.adapters import ADAPTERS, Adapter
 from longshore.secrets.references import Reference
 

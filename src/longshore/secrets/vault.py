@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longshore import dotenv
 from longshore.errors import LongshoreError, Problems, Where
+from longshore.records import dataclass
 from longshore.secrets import recipients as people
 from longshore.secrets.files import age_file, age_files, clear_file, in_git, write_private
 from longshore.secrets.keyring import Keyring, stanzas

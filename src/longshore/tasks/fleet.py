@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from longshore.console import Masks, Output, make_output
 from longshore.errors import LongshoreError, Problems
 from longshore.inventory import find_root, load, masked_values, resolve_secrets, select
 from longshore.inventory.model import Environment, Target
+from longshore.records import dataclass
 from longshore.remote import Links
 from longshore.remote.fleet import each
 from longshore.remote.session import Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from longshore.agent import wire
 from longshore.errors import Problems
@@ -18,6 +18,7 @@ from longshore.images.registry import Clients
 from longshore.images.resolve import Resolved, resolve
 from longshore.images.spec import BuildSpec, deployed, read_git
 from longshore.inventory.model import Environment, Target
+from longshore.records import dataclass
 from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.tasks.building import specs_of

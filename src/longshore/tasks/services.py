@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from longshore.agent import wire
 from longshore.errors import AgentError, HostError, LongshoreError
 from longshore.inventory import public_names
 from longshore.inventory.model import SmokeCheck
+from longshore.records import dataclass
 from longshore.remote import Link
 from longshore.tasks.fleet import Fleet
 

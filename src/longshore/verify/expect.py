@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
 from longshore.inventory.model import SmokeCheck
+from longshore.records import dataclass
 
 
 @dataclass(frozen=True)

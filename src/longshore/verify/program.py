@@ -8,8 +8,9 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from longshore.records import dataclass
 
 _TAIL = 100
 _LONGEST_LINE = 4000

@@ -14,11 +14,12 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from longshore.inventory.model import SmokeCheck
+from longshore.records import dataclass
 from longshore.verify.expect import Answer, Wrong, expect_answer, expect_text
 from longshore.verify.program import how_it_ended, run_program
 

@@ -30,6 +30,7 @@ from longshore.inventory.proxying import proxy_policy
 from longshore.inventory.sections import merge, own
 from longshore.inventory.services import SERVICE
 from longshore.inventory.settings import APP
+from longshore.inventory.traffic import traffic_policy
 from longshore.secrets.references import Reference
 
 _Values = Mapping[str, Any]
@@ -87,7 +88,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         services={service: _policy(policy, reading) for service, policy in found.get("services", {}).items()},
         defaults=_policy(found.get("defaults", {}), reading),
         migrate=_migrate(found.get("migrate")),
-        rollout=RolloutPolicy(**own(found.get("rollout", {}))),
+        rollout=_rollout(found.get("rollout", {}), reading),
         smoke=tuple(_smoke(check, url, root, path, reading) for check in found.get("smoke", ())),
         hooks=HookSettings(**own(found.get("hooks", {}))),
         notify=tuple(_webhook(one) for one in found.get("notify", ()) if one.get("webhook")),
@@ -167,6 +168,12 @@ def _policy(found: _Values, reading: Reading) -> ServicePolicy:
         proxy=proxy_policy(found.get("proxy"), reading),
         overlap=found.get("overlap"),
     )
+
+
+def _rollout(found: _Values, reading: Reading) -> RolloutPolicy:
+    values = own(found)
+    traffic = values.pop("traffic", {})
+    return RolloutPolicy(**values, traffic=traffic_policy(traffic, reading))
 
 
 def _migrate(found: _Values | None) -> Migrate | None:

@@ -15,6 +15,7 @@ from longshore.errors import Where
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.inventory.proxying import ProxyPolicy, ProxySettings
+from longshore.inventory.traffic import Traffic
 from longshore.records import dataclass
 from longshore.roles import Role
 from longshore.secrets.references import Reference
@@ -238,6 +239,7 @@ class RolloutPolicy:
     pause: float = 0.0
     confirm: bool = False
     on_lost_controller: Literal["back", "keep"] = "back"
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,8 @@ class Target:
     placed: Mapping[str, tuple[str, ...]]
     """For services with a ``hosts`` pattern: the names of the hosts that run it."""
     state_dir: str
+    recover_at_boot: bool = True
+    """Whether the host undoes what was begun when it lost its power, by itself."""
     roles: tuple[Role, ...] = ()
     """The host's roles, in the order in which the inventory names them."""
     proxy: ProxySettings = field(default_factory=ProxySettings)

@@ -11,6 +11,7 @@ from longshore.inventory.kinds import Choice, Command, Flag, Text, Whole, durati
 from longshore.inventory.referring import TextOrReference
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
 from longshore.inventory.services import ENV_NAME, HOSTS, SERVICE, SERVICE_NAME
+from longshore.inventory.traffic import TRAFFIC
 
 # What the names of an app and a compose project can be (compose-spec: name).
 APP_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -52,7 +53,23 @@ ROLLOUT = Section(
             "all at once",
             scope="environment",
         ),
-        Setting("canary", HOSTS, "These hosts are the first batch.", scope="environment"),
+        Setting(
+            "canary",
+            Text(
+                HOSTS.label,
+                HOSTS.example,
+                pattern=r"(?!\s*\d+\s*%).*\S.*",
+                rule="a host pattern (traffic: {share: 10%} is a share of the requests)",
+            ),
+            "These hosts are the first batch.",
+            scope="environment",
+        ),
+        Setting(
+            "traffic",
+            TRAFFIC,
+            "A share of the requests for the new release first, or copies of them (docs/proxy.md).",
+            scope="environment",
+        ),
         Setting(
             "max_fail",
             Whole("a whole number", "1"),
@@ -225,6 +242,13 @@ ROOT = Section(
             ),
             "Where releases and state live on a host.",
             "/var/lib/longshore",
+        ),
+        Setting(
+            "recover_at_boot",
+            Flag(),
+            "Whether a host that lost its power undoes what it had begun when it comes up: by a systemd unit,"
+            " or a line for cron (docs/reliability.md).",
+            "true",
         ),
         Setting(
             "parallel",

@@ -6,26 +6,22 @@ so that routes stay true without us. A new proxy (another image, other settings)
 the same ports (``SO_REUSEPORT``), which then finishes what it has and goes.
 """
 
-import fcntl
 import hashlib
-import ipaddress
 import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, List, Optional, Set
 
 from longshore.agent import steering, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.network import LABEL, Network, alone, existing
 from longshore.agent.store import AppStore, write
 from longshore.agent.unixhttp import Connection, HttpError
 
 FOLDER = "_proxy"
-NETWORK = "longshore"
-LABEL = "longshore.proxy"
 API = "longshore.proxy.api"
 _WANTED = "settings.json"
 INSIDE = "/etc/traefik/dynamic"
@@ -60,21 +56,14 @@ class Proxy:
         Raises ``Refusal`` when it can't come up; the old one then goes on.
         """
         self._folders()
-        with self._alone():
+        with alone(self.root):
             self._ensure(wanted, anew=anew)
             write(os.path.join(self.root, _WANTED), json.dumps(wanted, sort_keys=True).encode())
 
     def wanted(self) -> Optional[Dict[str, Any]]:
         """The settings that ``ensure`` was given last; ``None`` before."""
-        data = _read(os.path.join(self.root, _WANTED))
+        data = existing(os.path.join(self.root, _WANTED))
         return json.loads(data) if data else None
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Apps of one host may be deployed at once, and there is one proxy."""
-        with open(os.path.join(self.root, "lock"), "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _ensure(self, wanted: Dict[str, Any], *, anew: bool) -> None:
         key = self._key(wanted)
@@ -217,12 +206,20 @@ class Proxy:
         config = json.loads(json.dumps(dynamic))
         for name, urls in servers.items():
             config["http"]["services"][name]["loadBalancer"]["servers"] = [{"url": url} for url in urls]
+        self.put(app, config)
+
+    def put(self, app: str, config: Dict[str, Any]) -> None:
+        """Have the proxy do what ``config`` says for ``app``, and return when it says that it does.
+
+        Raises ``Refusal`` when it doesn't take effect; then what was there before is there again.
+        """
         # A service that is named after all the rest: when the API shows it, the rest holds, too.
         mark = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-        config["http"]["services"][f"{app}:{mark}"] = {"loadBalancer": {"servers": []}}
+        services = {**config["http"]["services"], f"{app}:{mark}": {"loadBalancer": {"servers": []}}}
+        config = {**config, "http": {**config["http"], "services": services}}
         self._folders()
         path = os.path.join(self.dynamic, f"{app}.yml")
-        before = _read(path)
+        before = existing(path)
         data = json.dumps(config, indent=1, sort_keys=True).encode()  # JSON is YAML
         if before != data:
             write(path, data)
@@ -246,7 +243,7 @@ class Proxy:
 
     def file_of(self, app: str) -> Dict[str, Any]:
         """An app's part of Traefik's configuration, as it is now; empty without one."""
-        data = _read(os.path.join(self.dynamic, f"{app}.yml"))
+        data = existing(os.path.join(self.dynamic, f"{app}.yml"))
         return dict(json.loads(data)) if data else {}
 
     def routed(self, app: str) -> Dict[str, List[str]]:
@@ -304,96 +301,41 @@ class Proxy:
         return ""
 
     def _ask(self, one: Dict[str, Any], path: str) -> Optional[Dict[str, Any]]:
-        port = int(one["Labels"][API])
+        data = self._get(int(one["Labels"][API]), path)
+        try:
+            return json.loads(data) if data else None
+        except ValueError:
+            return None
+
+    def _get(self, port: int, path: str) -> Optional[bytes]:
         if port not in self._apis:
             self._apis[port] = Connection(("127.0.0.1", port), timeout=3.0)
         connection = self._apis[port]
         try:
             answer = connection.ask("GET", path, {})
             data = answer.read()
-            return json.loads(data) if answer.status == 200 else None
+            return data if answer.status == 200 else None
         except (OSError, HttpError, ValueError):
             connection.close()
             return None
+
+    def metrics(self) -> Optional[str]:
+        """The Prometheus text of the proxy that runs; ``None`` where it gives none."""
+        one = self.current()
+        if one is None:
+            return None
+        said = (self.wanted() or {}).get("static", {}).get("entryPoints", {}).get("metrics")
+        port = int(said["address"].rpartition(":")[2]) if said else int(one["Labels"][API])
+        data = self._get(port, "/metrics")
+        return data.decode("utf-8", "replace") if data else None
 
     # Addresses
 
     def connect(self, containers: Iterable[str]) -> Dict[str, str]:
         """Give each of these containers (ids) its address in our network, for good. Returns id to address."""
         self._folders()
-        with self._alone():
-            return self._connect(containers)
-
-    def _connect(self, containers: Iterable[str]) -> Dict[str, str]:
-        subnet = self._network()
-        found: Dict[str, str] = {}
-        used = self.addresses()
-        for ident in containers:
-            if ident in used:
-                found[ident] = used[ident]
-                continue
-            address = self._free(subnet, set(used.values()))
-            body = {"Container": ident, "EndpointConfig": {"IPAMConfig": {"IPv4Address": address}}}
-            self.engine.request("POST", f"/networks/{NETWORK}/connect", None, body)
-            used[ident] = found[ident] = address
-        return found
-
-    def _network(self) -> ipaddress.IPv4Network:
-        """Our network's subnet; it is made where it isn't there.
-
-        The engine only gives a container an address for good in a network whose subnet was said, and only
-        the engine knows which subnet is free: so one is made, asked for its subnet, and made again.
-        """
-        try:
-            made = self.engine.request("GET", f"/networks/{NETWORK}")
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            first = self.engine.request("POST", "/networks/create", None, {"Name": f"{NETWORK}-subnet"})
-            try:
-                config = self.engine.request("GET", f"/networks/{first['Id']}")["IPAM"]["Config"]
-            finally:
-                self.engine.request("DELETE", f"/networks/{first['Id']}")
-            body = {
-                "Name": NETWORK,
-                "Labels": {LABEL: "network"},
-                "IPAM": {"Config": [{"Subnet": config[0]["Subnet"]}]},
-                # Apps of one host must not meet here; the host, where the proxy is, reaches them all.
-                "Options": {"com.docker.network.bridge.enable_icc": "false"},
-            }
-            self.engine.request("POST", "/networks/create", None, body)
-            made = self.engine.request("GET", f"/networks/{NETWORK}")
-        return ipaddress.IPv4Network(made["IPAM"]["Config"][0]["Subnet"])
+        return Network(self.engine, self.root).connect(containers)
 
     def addresses(self) -> Dict[str, str]:
         """Container id to its address here; also of stopped ones, whose address is still theirs."""
-        found = {}
-        for one in self.engine.containers():
-            entry = ((one.get("NetworkSettings") or {}).get("Networks") or {}).get(NETWORK)
-            if entry:
-                said = (entry.get("IPAMConfig") or {}).get("IPv4Address") or entry.get("IPAddress")
-                if said:
-                    found[one["Id"]] = said
-        return found
-
-    def _free(self, subnet: ipaddress.IPv4Network, used: Set[str]) -> str:
-        """The next address after the one given last: one that was just left may have a connection yet."""
-        path = os.path.join(self.root, "last-address")
-        data = _read(path)
-        first = int(subnet.network_address) + 2  # after the gateway
-        count = subnet.num_addresses - 3
-        last = int(ipaddress.IPv4Address(data.decode())) if data else first - 1
-        for step in range(1, count + 1):
-            address = str(ipaddress.IPv4Address(first + (last - first + step) % count))
-            if address not in used:
-                write(path, address.encode())
-                return address
-        raise Refusal(wire.INTERNAL, f"the network {NETWORK} has no free address")
-
-
-def _read(path: str) -> Optional[bytes]:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
+        return Network(self.engine, self.root).addresses()

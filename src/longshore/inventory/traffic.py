@@ -1,4 +1,4 @@
-"""What an inventory says about a new release's first requests: a share of them (a canary), or copies (mirror).
+"""What an inventory says about a new release's first requests: a share of them (canary), or copies (mirror).
 
 Which hosts are the first batch is another setting, ``rollout.canary``.
 """

@@ -1,0 +1,111 @@
+"""The network in which the proxy reaches containers: each has an address there that stays its own."""
+
+import fcntl
+import ipaddress
+import os
+from contextlib import contextmanager
+from typing import Dict, Iterable, Iterator, Optional, Set
+
+from longshore.agent import wire
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
+from longshore.agent.store import write
+
+NETWORK = "longshore"
+LABEL = "longshore.proxy"
+
+
+@contextmanager
+def alone(root: str) -> Iterator[None]:
+    """Apps of one host may be deployed at once, and there is one proxy. ``root``: its folder."""
+    with open(os.path.join(root, "lock"), "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def existing(path: str) -> Optional[bytes]:
+    """What is in a file; ``None`` where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+class Network:
+    """Addresses of containers. ``root``: the proxy's folder, which is there."""
+
+    def __init__(self, engine: Engine, root: str) -> None:
+        self.engine = engine
+        self.root = root
+
+    def connect(self, containers: Iterable[str]) -> Dict[str, str]:
+        """Give each of these containers (ids) its address in our network, for good. Returns id to address."""
+        with alone(self.root):
+            return self._connect(containers)
+
+    def _connect(self, containers: Iterable[str]) -> Dict[str, str]:
+        subnet = self._network()
+        found: Dict[str, str] = {}
+        used = self.addresses()
+        for ident in containers:
+            if ident in used:
+                found[ident] = used[ident]
+                continue
+            address = self._free(subnet, set(used.values()))
+            body = {"Container": ident, "EndpointConfig": {"IPAMConfig": {"IPv4Address": address}}}
+            self.engine.request("POST", f"/networks/{NETWORK}/connect", None, body)
+            used[ident] = found[ident] = address
+        return found
+
+    def _network(self) -> ipaddress.IPv4Network:
+        """Our network's subnet; it is made where it isn't there.
+
+        The engine only gives a container an address for good in a network whose subnet was said, and only
+        the engine knows which subnet is free: so one is made, asked for its subnet, and made again.
+        """
+        try:
+            made = self.engine.request("GET", f"/networks/{NETWORK}")
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            first = self.engine.request("POST", "/networks/create", None, {"Name": f"{NETWORK}-subnet"})
+            try:
+                config = self.engine.request("GET", f"/networks/{first['Id']}")["IPAM"]["Config"]
+            finally:
+                self.engine.request("DELETE", f"/networks/{first['Id']}")
+            body = {
+                "Name": NETWORK,
+                "Labels": {LABEL: "network"},
+                "IPAM": {"Config": [{"Subnet": config[0]["Subnet"]}]},
+                # Apps of one host must not meet here; the host, where the proxy is, reaches them all.
+                "Options": {"com.docker.network.bridge.enable_icc": "false"},
+            }
+            self.engine.request("POST", "/networks/create", None, body)
+            made = self.engine.request("GET", f"/networks/{NETWORK}")
+        return ipaddress.IPv4Network(made["IPAM"]["Config"][0]["Subnet"])
+
+    def addresses(self) -> Dict[str, str]:
+        """Container id to its address here; also of stopped ones, whose address is still theirs."""
+        found = {}
+        for one in self.engine.containers():
+            entry = ((one.get("NetworkSettings") or {}).get("Networks") or {}).get(NETWORK)
+            if entry:
+                said = (entry.get("IPAMConfig") or {}).get("IPv4Address") or entry.get("IPAddress")
+                if said:
+                    found[one["Id"]] = said
+        return found
+
+    def _free(self, subnet: ipaddress.IPv4Network, used: Set[str]) -> str:
+        """The next address after the one given last: one that was just left may have a connection yet."""
+        path = os.path.join(self.root, "last-address")
+        data = existing(path)
+        first = int(subnet.network_address) + 2  # after the gateway
+        count = subnet.num_addresses - 3
+        last = int(ipaddress.IPv4Address(data.decode())) if data else first - 1
+        for step in range(1, count + 1):
+            address = str(ipaddress.IPv4Address(first + (last - first + step) % count))
+            if address not in used:
+                write(path, address.encode())
+                return address
+        raise Refusal(wire.INTERNAL, f"the network {NETWORK} has no free address")

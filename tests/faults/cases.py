@@ -128,10 +128,11 @@ def _at_every_step() -> list[Case]:
             end: End = (
                 "old" if STEPS.index(step) < STEP_OF_COMMIT and do is actions.kill_controller else "either"
             )
-            # Who lost its power is brought in line by the next one who takes the lock. And nobody but the
-            # controller can bring the second host along when the first has committed.
-            mixed = do is actions.power_off or (
-                step.name == "between commits" and do in (actions.kill_controller, actions.cut)
+            # Nobody but the controller can bring the second host along when the first has committed.
+            mixed = step.name == "between commits" and do in (
+                actions.kill_controller,
+                actions.cut,
+                actions.power_off,
             )
             host = OTHER if step.name == "between commits" else HOST
             cases.append(at(step.name, title, do, end=end, mixed=mixed, host=host))
@@ -162,10 +163,10 @@ def _controller() -> list[Case]:
         at("smoke test", "controller asleep for a moment", actions.suspend_briefly, end="new"),
         at("smoke test", "all lines cut", actions.cut_all, end="old"),
         at("between commits", "all lines cut", actions.cut_all, mixed=True),
-        at("verifying", "power off everywhere", actions.power_off_all, mixed=True),
+        at("verifying", "power off everywhere", actions.power_off_all, end="old"),
         at("between commits", "power off everywhere", actions.power_off_all, mixed=True),
         at("commit, current moved", "controller killed", actions.kill_controller),
-        at("commit, current moved", "power off", actions.power_off, mixed=True),
+        at("commit, current moved", "power off", actions.power_off),
         at("commit, current moved", "agent killed", actions.kill_agent),
         at("switching", "agent and guardian killed", actions.kill_agent_and_guardian),
         at("verifying", "agent and guardian killed", actions.kill_agent_and_guardian),
@@ -178,23 +179,20 @@ def _controller() -> list[Case]:
 def _going_back() -> list[Case]:
     """The new release is bad, and something goes wrong on the way back, too."""
 
-    def case(title: str, do: Action, *, mixed: bool = False) -> Case:
-        return at("going back", title, do, end="old", good=False, variables=SICK, mixed=mixed)
-
-    def bad(title: str, do: Action) -> Case:
-        return at("verifying", title, do, good=False, variables=SICK, mixed=do is actions.power_off)
+    def case(title: str, do: Action) -> Case:
+        return at("going back", title, do, end="old", good=False, variables=SICK)
 
     return [
         case("controller killed", actions.kill_controller),
         case("line cut", actions.cut),
-        case("power off", actions.power_off, mixed=True),
+        case("power off", actions.power_off),
         at(
             "verifying",
             "power off, of a bad release",
             actions.power_off,
+            end="old",
             good=False,
             variables=SICK,
-            mixed=True,
         ),
         at("verifying", "agent killed, of a bad release", actions.kill_agent, good=False, variables=SICK),
         case("dockerd restarted", actions.restart_engine),

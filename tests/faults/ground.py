@@ -230,7 +230,7 @@ class Ground:
         self._gates(host).joinpath("clock").write_text(str(seconds))
 
     def agents(self, host: str) -> list[int]:
-        """The agents that run on a host now (their ids on this machine)."""
+        """The agents that run on a host now (their ids on this machine), what recovers at boot among them."""
         first = self.pid(host)
         if first is None:
             return []
@@ -239,7 +239,8 @@ class Ground:
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 words = path.joinpath("cmdline").read_bytes().split(b"\0")
-                ours = b"/var/lib/longshore" in words and words[0].endswith(b"python3")
+                ours = any(word.startswith(b"/var/lib/longshore") for word in words)
+                ours = ours and words[0].endswith(b"python3")
                 if ours and os.readlink(path / "ns/pid") == theirs:
                     found.append(int(path.name))
             except OSError:
@@ -272,6 +273,10 @@ class Ground:
         for name in self.hosts:
             if not wait_until(functools.partial(self._engine_answers, name), timeout=40, pause=0.1):
                 raise LabError("Its engine doesn't answer.", where=name)
+            # cron writes that down when it has begun what is to be run at boot.
+            begun = self.disk(name) / "run/crond.reboot"
+            if not wait_until(begun.exists, timeout=40, pause=0.1):
+                raise LabError("Its cron doesn't come up.", where=name)
 
     def _engine_answers(self, host: str) -> bool:
         return bool(self.inside(host, ["docker", "version", "--format", "{{.Server.Version}}"], check=False))

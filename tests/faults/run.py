@@ -52,8 +52,7 @@ def run_case(ground: Ground, case: Case) -> Outcome:
     wrong = list(fault.wrong)
     wrong += judge.after_the_fault(fault.after, ground.good)
     wrong += _as_expected(case, fault, old, ground)
-    if not case.mixed:
-        wrong += judge.settled(fault.after)
+    wrong += judge.settled(fault.after)
     put_right(ground)
     if case.next != "deploy":
         wrong += _next_word(ground, case.next)

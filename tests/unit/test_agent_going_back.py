@@ -20,7 +20,7 @@ from longshore.agent.fail import Refusal
 from longshore.agent.inspect import stack
 from longshore.agent.journal import Lines
 from longshore.agent.lock import Hold, Lock
-from longshore.agent.main import recover
+from longshore.agent.recovery import recover
 from longshore.agent.store import AppStore
 from longshore.agent.switch import Switch
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import longshore.bootstrap.host
+from longshore.agent import boot
 from longshore.bootstrap import EngineSettings, bootstrap_host, program, wish
 from longshore.bootstrap.host import images as host_images
 from longshore.bootstrap.settings import daemon_defaults
@@ -148,12 +149,20 @@ def test_every_module_of_the_host_travels_and_needs_nothing_but_python_3_9() -> 
                 assert module is not None
                 if not module.startswith("longshore"):
                     assert module.partition(".")[0] in sys.stdlib_module_names
+                elif module == "longshore.agent.boot":
+                    continue  # travels, too, and is looked at below
                 elif module == "longshore.bootstrap.host":
                     assert isinstance(node, ast.ImportFrom)
                     assert {alias.name for alias in node.names} <= known
                 else:
                     assert module.removeprefix("longshore.bootstrap.host.") in known, f"{name}: {module}"
         known.add(name)
+    shared = ast.parse(Path(boot.__file__).read_text(), feature_version=(3, 9))
+    imported = [node for node in ast.walk(shared) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {
+        node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported
+    }
+    assert names <= sys.stdlib_module_names
 
 
 def test_the_user_travels_in_the_request_and_nobody_is_made_unasked() -> None:
@@ -187,10 +196,11 @@ def test_builders_get_the_image_store_and_every_host_gets_the_registrys_authorit
 
 
 def test_a_host_with_a_state_folder_of_its_own_gets_that_one() -> None:
-    targets: Any = {("shop", "web1"): SimpleNamespace(state_dir="/srv/longshore")}
+    targets: Any = {("shop", "web1"): SimpleNamespace(state_dir="/srv/longshore", recover_at_boot=False)}
     environment = replace(_environment(), targets=targets)
-    for host, folder in (("web1", "/srv/longshore"), ("web2", "/var/lib/x")):
-        assert wish(environment, EngineSettings(), check=True, host=host)["state_dir"] == folder
+    for host, folder, recovers in (("web1", "/srv/longshore", False), ("web2", "/var/lib/x", True)):
+        asked = wish(environment, EngineSettings(), check=True, host=host)
+        assert (asked["state_dir"], asked["recover_at_boot"]) == (folder, recovers)
 
 
 def test_an_engine_with_images_keeps_its_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional
 
 BEGIN = "switch"
+SWITCHED = "switched"
 COMMIT = "commit"
 REVERTED = "reverted"
 
@@ -69,20 +70,34 @@ class Journal(Lines):
     def __init__(self, root: str) -> None:
         super().__init__(os.path.join(root, "journal.jsonl"))
 
-    def begin(self, origin: Optional[str], to: str, run: str, known: bool = False) -> None:
-        """``known``: ``to`` was committed once before, and is kept whatever comes of this."""
-        self.append({"step": BEGIN, "from": origin, "to": to, "run": run, "known": known})
+    def begin(
+        self,
+        origin: Optional[str],
+        to: str,
+        run: str,
+        known: bool = False,
+        keep: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        """``known``: ``to`` was committed once before, and is kept whatever comes of this. ``keep``: what a
+        host needs to commit ``to`` alone, if it is good (``keep``, ``by``, ``git``); else it goes back."""
+        self.append({**(keep or {}), "step": BEGIN, "from": origin, "to": to, "run": run, "known": known})
+
+    def switched(self, release: str, run: str) -> None:
+        """All of the release runs: it may be kept, if it is good."""
+        self.append({"step": SWITCHED, "release": release, "run": run})
 
     def end(self, step: str, release: Optional[str], run: str) -> None:
         self.append({"step": step, "release": release, "run": run})
 
     def unfinished(self) -> Optional[Dict[str, Any]]:
-        """The switch that has begun and not ended, or ``None``."""
+        """The switch that has begun and not ended, or ``None``; ``switched`` is true once all of it runs."""
         open_switch: Optional[Dict[str, Any]] = None
         for line in self._read():
             step = line.get("step")
             if step == BEGIN:
                 open_switch = line
+            elif step == SWITCHED and open_switch is not None:
+                open_switch = {**open_switch, "switched": True}
             elif step in (COMMIT, REVERTED):
                 open_switch = None
         return open_switch

@@ -254,7 +254,8 @@ class Agent:
         # Taking the lock comes through here: whoever holds it has all in memory that going back needs.
         from longshore.agent.switch import Switch
 
-        return Switch(self.engine, store, self.emit, self.run)
+        keep = {**self.facts.get(store.app, {}), "keep": True} if self.keep.get(store.app) else {}
+        return Switch(self.engine, store, self.emit, self.run, keep)
 
     def _daily(self, op: str, store: AppStore, args: Dict[str, Any]) -> Any:
         from longshore.agent import cleanup, control, fronting
@@ -293,6 +294,9 @@ class Agent:
         if op == wire.VERIFY:
             return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
         if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN):
+            from longshore.agent.recovery import settle
+
+            settle(self.state_dir, self.version, bool(args.get("boot", True)))
             self.begun[app] = {"release": args["release"], "switched": False}
         if op == wire.MIGRATE:
             return switch.migrate(args)
@@ -343,6 +347,8 @@ class Agent:
         try:
             hold.check(store.app)
             self.notes.took(store.app, self.run)
+            from longshore.agent.recovery import recover  # late, with all that going back needs
+
             recovered = recover(self._switch(store), str(args.get("by", "")))
             current = store.current()
             if "expect" in args and args["expect"] != current:
@@ -389,29 +395,10 @@ class Agent:
             return False
 
 
-def recover(switch: "Switch", by: str) -> Dict[str, Any]:
-    """Finish or undo what a run before this one left; for whoever has the lock."""
-    switch.finish()
-    why = "a run before this one ended in the middle"
-    return switch.revert({"by": by, "why": why}, unwell_is_back=True)
-
-
 def _bereaved(state_dir: str, app: str, run: str) -> None:
-    """The agent was killed, and had this app's lock: take back what it had begun, when its last Compose has
-    ended. Whoever else gets the lock before does the same."""
-    from longshore.agent.switch import Switch
+    from longshore.agent.recovery import bereaved
 
-    store = AppStore(state_dir, app)
-    lock = Lock(store.root)
-    why = "taking back what an agent had begun that was killed"
-    try:
-        lock.take({"by": "the host itself", "run": run, "why": why}, wait=600)
-        try:
-            recover(Switch(Engine(), store, lambda kind, **facts: None, run), "")
-        finally:
-            lock.release()
-    except (Refusal, EngineError, OSError):
-        pass  # the journal still says so: the next one who takes the lock tries again
+    bereaved(state_dir, app, run)
 
 
 def main(argv: List[str]) -> int:

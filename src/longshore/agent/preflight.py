@@ -7,6 +7,7 @@ import sys
 from typing import Any, Dict, List, Set, Tuple
 
 from longshore.agent import wire
+from longshore.agent.boot import Boot
 from longshore.agent.engine import PROJECT, Engine
 from longshore.agent.fail import Refusal
 
@@ -23,7 +24,8 @@ def architecture(machine: str = "") -> str:
 
 
 def facts(engine: Engine, state_dir: str) -> Dict[str, Any]:
-    """What this host is. Asks the engine once; sizes in bytes."""
+    """What this host is. Asks the engine once; sizes in bytes. ``at_boot``: whether it recovers by
+    itself when it comes up (``boot.Found``)."""
     version = engine.version()
     return {
         "hostname": socket.gethostname(),
@@ -35,6 +37,7 @@ def facts(engine: Engine, state_dir: str) -> Dict[str, Any]:
         "cpus": os.cpu_count() or 1,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "free": free_bytes(state_dir),
+        "at_boot": Boot(state_dir).found()._asdict(),
     }
 
 

@@ -31,7 +31,17 @@ _AT_ONCE = 30.0
 class Switch:
     """Moves one app on this host between releases."""
 
-    def __init__(self, engine: Engine, store: AppStore, emit: Emit, run: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: AppStore,
+        emit: Emit,
+        run: str,
+        keep: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        """``keep`` (``keep``, ``by``, ``git``): without its controller the host keeps what is good; that
+        goes into the journal, for the case that the host itself goes down."""
+        self.keeping = keep or {}
         self.engine = engine
         self.store = store
         self.emit = emit
@@ -55,7 +65,7 @@ class Switch:
         if self.journal.unfinished() is None:
             self.store.reserve()
             known = self.store.committed(release) is not None
-            self.journal.begin(self.store.current(), release, self.run, known)
+            self.journal.begin(self.store.current(), release, self.run, known, self.keeping)
 
     def migrate(self, args: Dict[str, Any]) -> Dict[str, Any]:
         """Run a one-off command of the new release, its dependencies started first.
@@ -89,6 +99,8 @@ class Switch:
         """Make ``release`` run: Compose replaces what differs, and services it has no more go."""
         self.begin(release)
         self._up(release, forward=True)
+        if self.keeping:
+            self._note_switched(release)
         return {"from": self.store.current()}
 
     def _up(self, release: str, *, forward: bool = False) -> None:
@@ -160,6 +172,13 @@ class Switch:
     def _settle(self, release: str, record: Dict[str, Any]) -> None:
         self.store.write_committed(release, record)
         self.store.set_current(release)
+
+    def _note_switched(self, release: str) -> None:
+        """Only a release that runs as a whole may be kept. On a full disk it isn't written: then it isn't."""
+        try:
+            self.journal.switched(release, self.run)
+        except OSError as error:
+            self.emit("note", message=f"the journal could not be written: {error.strerror or error}")
 
     def _end(self, step: str, release: Optional[str]) -> None:
         """Close the journal's open switch. On a full disk it stays open: the next run that takes the lock
@@ -272,13 +291,15 @@ class Switch:
             self._tell(to, "committed", {**args, "why": f"back from {release}"})
         return {"release": to}
 
-    def keep(self, release: str, facts: Dict[str, Any]) -> None:
+    def keep(
+        self, release: str, facts: Dict[str, Any], why: str = "the controller was lost; the release is good"
+    ) -> None:
         """The controller is lost after the switch: commit ``release`` without it, if it is good.
 
         Raises ``Refusal`` when it isn't.
         """
         self.verify(release)
-        self.commit(release, {**facts, "why": "the controller was lost; the release is good"}, "kept")
+        self.commit(release, {**facts, "why": why}, "kept")
 
     def _tell(self, release: str, outcome: str, facts: Dict[str, Any]) -> None:
         """A line for the history, where the disk has room for it."""

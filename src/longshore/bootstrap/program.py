@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("longshore", "longshore.bootstrap", "longshore.bootstrap.host")
+from longshore.agent import boot
+
+PACKAGES = ("longshore", "longshore.agent", "longshore.bootstrap", "longshore.bootstrap.host")
 MODULES = (
     *("say", "versions", "system", "apt", "found", "repository", "packages"),
-    *("daemon", "service", "images", "settings", "keys", "user", "folder", "main"),
+    *("daemon", "service", "images", "settings", "keys", "user", "folder", "boot", "main"),
 )
 """The modules in :mod:`longshore.bootstrap.host`, each after those that it imports."""
 
@@ -73,7 +75,10 @@ if command -v python3 >/dev/null 2>&1; then say change '"text":"install python3"
 @functools.cache
 def _modules() -> dict[str, str]:
     folder = Path(__file__).parent / "host"
-    return {f"longshore.bootstrap.host.{name}": (folder / f"{name}.py").read_text() for name in MODULES}
+    # The one module that bootstrap shares with the agent: both have hosts recover at boot.
+    shared = {"longshore.agent.boot": Path(boot.__file__).read_text()}
+    own = {f"longshore.bootstrap.host.{name}": (folder / f"{name}.py").read_text() for name in MODULES}
+    return shared | own
 
 
 def command(python: str) -> list[str]:

@@ -54,6 +54,7 @@ def wish(
         "certificates": _certificates(environment.registries.values()),
         "check": check,
         "state_dir": _state_dir(environment, host),
+        "recover_at_boot": _recovers(environment, host),
         "source": settings.source,
         "repository": settings.repository,
         "key": settings.key,
@@ -68,6 +69,10 @@ def _state_dir(environment: Environment, host: str) -> str:
     """The host's own, where the inventory gives it one."""
     own = (target.state_dir for (_, name), target in environment.targets.items() if name == host)
     return next(own, environment.state_dir)
+
+
+def _recovers(environment: Environment, host: str) -> bool:
+    return all(target.recover_at_boot for (_, name), target in environment.targets.items() if name == host)
 
 
 def builders(environment: Environment) -> frozenset[str]:

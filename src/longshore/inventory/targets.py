@@ -72,6 +72,7 @@ class TargetBuilder:
                     vars=TemplateVariables(context, {"app": name}),
                     placed=placed,
                     state_dir=self._state_dir(context),
+                    recover_at_boot=self._recovers(context),
                     roles=self.levels.roles_of(context),
                     proxy=self._proxy(context),
                 )
@@ -150,6 +151,13 @@ class TargetBuilder:
                 return str(found)
             self._state_dirs[id(node)] = str(found)
         return self._state_dirs[id(node)]
+
+    def _recovers(self, context: Context) -> bool:
+        node = context.settings.get("recover_at_boot") if isinstance(context.settings, MappingNode) else None
+        setting = ROOT.setting("recover_at_boot")
+        if node is None or is_null(node) or setting is None:
+            return True
+        return setting.kind.check(node, f"{SETTINGS}.recover_at_boot", self._reading(context)) is not False
 
     def _proxy(self, context: Context) -> ProxySettings:
         node = context.settings.get("proxy") if isinstance(context.settings, MappingNode) else None

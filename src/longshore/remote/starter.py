@@ -99,7 +99,9 @@ def receive(agents: str, wanted: str) -> None:
         # Another run was faster. Its content has the same hash.
         shutil.rmtree(fresh, ignore_errors=True)
     used = sorted(
-        (os.stat(os.path.join(agents, name)).st_mtime, name) for name in os.listdir(agents) if name != wanted
+        (os.stat(os.path.join(agents, name)).st_mtime, name)
+        for name in os.listdir(agents)
+        if name not in (wanted, "recover")
     )
     whole = [name for _, name in used if not name.startswith(".")]
     broken = [name for at, name in used if name.startswith(".new-") and at < time.time() - 3600]

@@ -34,6 +34,8 @@ class Move:
     roles: tuple[Role, ...] = ()
     """Whose hooks and checks are run."""
     url: str | None = None
+    recover_at_boot: bool = True
+    """Whether the host is to undo, when it comes up again, what it had begun when it lost its power."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class Steps:
         self.sessions[host].call(wire.UNLOCK, {"app": self.story.app})
 
     def _args(self, move: Move) -> dict[str, Any]:
-        return {"app": self.story.app, "release": move.release}
+        return {"app": self.story.app, "release": move.release, "boot": move.recover_at_boot}
 
     def _teller(self, host: str) -> Callable[[Event], None]:
         def tell(event: Event) -> None:

@@ -116,7 +116,8 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
         target = fleet.target(app, host)
         services = frozenset(one["service"] for one in state["containers"])
         move = Move(host, release, state["current"], services, smoke=target.app.smoke)
-        moves.append(replace(move, roles=target.roles, url=target.app.url))
+        move = replace(move, roles=target.roles, url=target.app.url)
+        moves.append(replace(move, recover_at_boot=target.recover_at_boot))
         fleet.output.say(f"{host}: {state['current'] or 'nothing'} → {release}")
     if moves:
         policy = fleet.target(app, moves[0].host).app.rollout
@@ -278,6 +279,7 @@ def _move(plan: HostPlan, target: Target) -> Move:
         smoke=target.app.smoke,
         roles=target.roles,
         url=target.app.url,
+        recover_at_boot=target.recover_at_boot,
     )
 
 

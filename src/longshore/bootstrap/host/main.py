@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.bootstrap.host import folder, images, packages, system, user
+from longshore.bootstrap.host import boot, folder, images, packages, system, user
 from longshore.bootstrap.host.found import Found, look
 from longshore.bootstrap.host.say import Changes, Refusal, emit, note
 from longshore.bootstrap.host.service import Service
@@ -84,6 +84,7 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
         _login_joins(changes)
     if in_use:
         folder.bring(changes, state_dir, name)
+    boot.bring(changes, state_dir, name, wanted=bool(wish.get("recover_at_boot", True)))
     return _result(changes, service, look() if changes.made else found)
 
 

@@ -22,23 +22,23 @@ ROUTES: dict[str, Any] = {
         "services": {"shop:web": {"loadBalancer": {"servers": []}}},
     }
 }
-STATE: dict[str, Any] = {"by": "ada", "why": "", "at": 0.0, "retry_after": 60, "allow": []}
+STATE: dict[str, Any] = {"by": "ada", "why": "", "at": 0.0, "retry_after": 60, "allow": [], "page": None}
 
 
 def test_maintenance_comes_before_everything_on_every_route_and_nobody_is_let_through_unasked() -> None:
-    made = maintenance.over(ROUTES, STATE)["http"]
+    made = maintenance.over(ROUTES, STATE, "shop")["http"]
     for router in made["routers"].values():
-        assert router["middlewares"][:2] == ["shop:maintenance:later", "shop:maintenance:closed"]
-    closed = made["middlewares"]["shop:maintenance:closed"]["ipAllowList"]
+        assert router["middlewares"][:2] == ["shop::maintenance:later", "shop::maintenance:closed"]
+    closed = made["middlewares"]["shop::maintenance:closed"]["ipAllowList"]
     assert closed == {"sourceRange": ["255.255.255.255/32"], "rejectStatusCode": 503}
-    later = made["middlewares"]["shop:maintenance:later"]["headers"]
+    later = made["middlewares"]["shop::maintenance:later"]["headers"]
     assert later["customResponseHeaders"] == {"Retry-After": "60"}
 
 
 def test_without_maintenance_the_configuration_is_the_releases_own() -> None:
-    assert maintenance.over(ROUTES, None) is ROUTES
+    assert maintenance.over(ROUTES, None, "shop") is ROUTES
     before = repr(ROUTES)
-    maintenance.over(ROUTES, STATE)
+    maintenance.over(ROUTES, STATE, "shop")
     assert repr(ROUTES) == before
 
 
@@ -46,12 +46,13 @@ def test_maintenance_is_kept_with_the_app_and_gone_when_it_is_off(tmp_path: Path
     store = AppStore(str(tmp_path), "shop")
     store.make()
     assert maintenance.state_of(store) is None
-    maintenance.put(store, {"on": True, "by": "ada@desk", "why": "a move", "allow": ["10.0.0.0/8"]})
+    asked = {"by": "ada@desk", "why": "a move", "allow": ["10.0.0.0/8"]}
+    maintenance.put(store, maintenance.made(asked, None))
     state = maintenance.state_of(store)
     assert state is not None
     assert state["allow"] == ["10.0.0.0/8"]
     assert maintenance.sentence({**state, "at": 0.0}).endswith("1970-01-01 00:00 UTC, by ada@desk: a move")
-    maintenance.put(store, {"on": False})
+    maintenance.put(store, None)
     assert maintenance.state_of(store) is None
 
 

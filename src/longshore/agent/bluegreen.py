@@ -6,9 +6,10 @@ same names for those who look. Going back is the same, with the other release.
 """
 
 import os
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from longshore.agent import maintenance
+from longshore.agent import maintenance, overlays, pages, pausing
 from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
@@ -19,6 +20,8 @@ from longshore.agent.proxy import Proxy, routes_file
 from longshore.agent.store import AppStore, read_json
 
 ROUTES = "proxy.json"
+_GOES_ON = 0.3
+"""Seconds in which a request that was held has its connection to a container."""
 _PATIENCE = 3600.0
 """Seconds for the engine to stop a container: its grace period is the compose file's to say."""
 
@@ -124,8 +127,14 @@ class BlueGreen:
         runs as it is, for other apps use it, too. Raises ``Refusal``; before the switch of the proxy what
         served goes on serving, and the new containers are gone again.
         """
+        self.take_over(self.prepare(astray, forward=forward))
+
+    def prepare(self, astray: Set[str], *, forward: bool) -> Dict[str, Change]:
+        """Have the release's containers run beside the old, which serve; see ``bring``."""
         if self.routes and (forward or self.proxy.current() is None):
             self.proxy.ensure(self.routes["host"])
+        if not forward:
+            self.alone_again()
         self._in_place(astray)
         changes: Dict[str, Change] = {}
         try:
@@ -135,7 +144,7 @@ class BlueGreen:
             for change in changes.values():
                 self._remove(change.new)
             raise
-        self._switch(changes)
+        return changes
 
     def _line(self, text: str) -> None:
         self.emit("compose", line=text)
@@ -190,12 +199,21 @@ class BlueGreen:
             keep, [one["id"] for one in new], [one["id"] for one in before if one["id"] not in keep]
         )
 
-    def _switch(self, changes: Dict[str, Change]) -> None:
+    def take_over(self, changes: Dict[str, Change]) -> None:
         """Take the new into use, and the old out of it."""
         self.route({name: [*change.keep, *change.new] for name, change in changes.items()})
         self._drain({name: change.old for name, change in changes.items()})
         for change in changes.values():
             self._retire(change.old)
+
+    def alone_again(self) -> None:
+        """A release that got a share of the requests gets no more; the one beside it gets all."""
+        app = self.store.app
+        if self.proxy.current() is None or not sharing.shares(self.proxy.file_of(app)):
+            return
+        with overlays.steady(self.store):
+            there = overlays.bare(self.proxy.file_of(app), app)
+            self.proxy.put(app, overlays.laid(sharing.unshared(there), self.store))
 
     def leave(self, idents: Set[str]) -> None:
         """Take containers out of the routes, and let them finish what they have."""
@@ -212,6 +230,12 @@ class BlueGreen:
             self._drain(going)
 
     def _drain(self, going: Dict[str, List[str]]) -> None:
+        paused = pausing.state_of(self.store)
+        if paused is not None and any(going.values()):
+            # What is held knows the old containers only, and has no connection to them yet.
+            self._line(pausing.sentence(paused))
+            pausing.outlast(self.store)
+            time.sleep(_GOES_ON)
         leaving: List[Tuple[str, int]] = []
         longest = 0.0
         addresses = self.proxy.addresses() if self.routes else {}
@@ -234,11 +258,13 @@ class BlueGreen:
         wanted: Dict[str, List[str]] = {}
         for name in self.routes["services"]:
             ids = (chosen or {}).get(name)
-            if ids is None:
-                ids = [one["id"] for one in self._of(name) if one["state"] == "running"]
-            wanted[name] = ids
-        self._until_good(wanted)
+            wanted[name] = self.running(name) if ids is None else ids
+        self.until_good(wanted)
         self._point(wanted)
+
+    def running(self, name: str) -> List[str]:
+        """The service's containers that run."""
+        return [one["id"] for one in self._of(name) if one["state"] == "running"]
 
     def _point(self, wanted: Dict[str, List[str]]) -> None:
         addresses = self.proxy.connect([ident for ids in wanted.values() for ident in ids])
@@ -246,8 +272,10 @@ class BlueGreen:
             entry["name"]: [f"http://{addresses[ident]}:{entry['port']}" for ident in wanted[name]]
             for name, entry in self.routes["services"].items()
         }
-        dynamic = maintenance.over(self.routes["dynamic"], maintenance.state_of(self.store))
-        self.proxy.route(self.store.app, dynamic, servers)
+        pages.ensure(self.store)
+        with overlays.steady(self.store):
+            dynamic = overlays.laid(self.routes["dynamic"], self.store)
+            self.proxy.route(self.store.app, dynamic, servers)
 
     def _until_good(self, wanted: Dict[str, List[str]]) -> None:
         """What was replaced in place gets requests when it is healthy, not before."""

@@ -1,10 +1,11 @@
-"""What a person asks of the host's proxy: how it is, that it starts anew, that an app is in maintenance."""
+"""What a person asks of the host's proxy: how it is, that it starts anew, that an app is in maintenance, or
+that requests wait."""
 
 import calendar
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, maintenance, wire
+from longshore.agent import bluegreen, maintenance, overlays, pausing, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -32,10 +33,10 @@ def handle(engine: Engine, state_dir: str, args: Dict[str, Any], emit: Emit) -> 
 def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
     """``proxy``: ``None``, or ``container``, ``image``, ``version``, ``started`` (s since the epoch),
     ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``entry_points``, ``secure``, ``problem`` and
-    ``servers`` (``url``, ``container``, and ``up`` by the proxy's own health check). ``maintenance``: app to
-    a sentence."""
+    ``servers`` (``url``, ``container``, and ``up`` by the proxy's own health check). ``maintenance`` and
+    ``paused``: app to a sentence."""
     one = proxy.current()
-    found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}}
+    found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}, "paused": {}}
     if one is None:
         return found
     full = engine.container(one["Id"]) or {}
@@ -55,6 +56,9 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
         state = maintenance.state_of(store)
         if state is not None:
             found["maintenance"][app] = maintenance.sentence(state)
+        paused = pausing.state_of(store)
+        if paused is not None:
+            found["paused"][app] = pausing.sentence(paused)
     return found
 
 
@@ -70,7 +74,7 @@ def _routes(
     proxy: Proxy, app: str, names: Dict[str, str], containers: Dict[str, str]
 ) -> List[Dict[str, Any]]:
     rows = []
-    http = proxy.file_of(app).get("http", {})
+    http = overlays.bare(proxy.file_of(app), app).get("http", {})
     for name in sorted({router["service"] for router in http.get("routers", {}).values()}):
         mine = {label: one for label, one in http["routers"].items() if one["service"] == name}
         seen = proxy.ask(f"/api/http/services/{name}@file") or {}
@@ -104,14 +108,15 @@ def _problem(proxy: Proxy, router: str) -> str:
 
 
 def set_maintenance(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
-    """Turn maintenance ``on`` (with ``by``, ``why``, ``allow``, ``retry_after``) or off. Gives ``state``."""
-    release = daily.current()
-    if bluegreen.routes_of(daily.store, release) is None:
-        raise Refusal(
-            wire.BAD_REQUEST,
-            f"the proxy serves nothing of {daily.store.app} here",
-            "Maintenance is the proxy's answer: give a service `proxy:` (docs/proxy.md).",
-        )
-    state: Optional[Dict[str, Any]] = maintenance.put(daily.store, args)
-    bluegreen.settle_routes(daily.engine, daily.store, release, daily.emit)
-    return {"state": state}
+    """Turn maintenance on or off: ``overlays.set_maintenance``."""
+    return overlays.set_maintenance(daily.engine, daily.store, daily.emit, args)
+
+
+def pause(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Hold requests back for some seconds: ``overlays.begin_pause``."""
+    return overlays.begin_pause(daily.engine, daily.store, daily.emit, args)
+
+
+def resume(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Let them go on: ``overlays.resume``."""
+    return overlays.resume(daily.engine, daily.store, daily.emit)

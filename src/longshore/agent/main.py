@@ -31,7 +31,7 @@ _IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LO
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
-    wire.MAINTENANCE,
+    wire.MAINTENANCE, wire.PAUSE,
 }  # fmt: skip
 
 
@@ -277,6 +277,8 @@ class Agent:
             wire.RUN: control.run,
             wire.CLEANUP: cleanup.cleanup,
             wire.MAINTENANCE: fronting.set_maintenance,
+            wire.PAUSE: fronting.pause,
+            wire.RESUME: fronting.resume,
         }
         if op not in known:
             raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")

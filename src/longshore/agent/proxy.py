@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Optional, Set
 
-from longshore.agent import steering, wire
+from longshore.agent import pausing, steering, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -184,6 +184,8 @@ class Proxy:
             self._wait_for(one, self.file_of(app))
 
     def _retire(self, old: List[Dict[str, Any]], wanted: Dict[str, Any]) -> None:
+        for app in self.apps() if old else ():  # what the old one holds back is the old one's to let go on
+            pausing.outlast(AppStore(os.path.dirname(self.root), app))
         for one in old:
             self.emit("compose", line="the old proxy finishes what it has, and goes")
             patient = Engine(self.engine.path, timeout=float(wanted["grace"]) + 60)

@@ -11,6 +11,7 @@ from longshore.errors import Where
 from longshore.inventory.building import build_policy
 from longshore.inventory.dockerfiles import dockerfile_policy
 from longshore.inventory.kinds import Reading
+from longshore.inventory.maintaining import Maintenance
 from longshore.inventory.model import (
     App,
     Database,
@@ -88,6 +89,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         services={service: _policy(policy, reading) for service, policy in found.get("services", {}).items()},
         defaults=_policy(found.get("defaults", {}), reading),
         migrate=_migrate(found.get("migrate")),
+        maintenance=_maintenance(found.get("maintenance"), root, path, reading),
         rollout=_rollout(found.get("rollout", {}), reading),
         smoke=tuple(_smoke(check, url, root, path, reading) for check in found.get("smoke", ())),
         hooks=HookSettings(**own(found.get("hooks", {}))),
@@ -180,6 +182,15 @@ def _migrate(found: _Values | None) -> Migrate | None:
     if not found or "service" not in found or "command" not in found:
         return None
     return Migrate(**own(found))
+
+
+def _maintenance(found: _Values | None, root: Path, path: str, reading: Reading) -> Maintenance:
+    values = own(found)
+    page = values.pop("page", None)
+    if page is None:
+        return Maintenance(**values)
+    where = (found or {}).get("", Where(""))
+    return Maintenance(page=_file(root, page, f"{path}.maintenance.page", where, reading), **values)
 
 
 def _database(name: str, found: _Values) -> Database:

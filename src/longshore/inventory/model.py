@@ -14,6 +14,7 @@ from typing import Any, Literal
 from longshore.errors import Where
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
+from longshore.inventory.maintaining import Maintenance
 from longshore.inventory.proxying import ProxyPolicy, ProxySettings
 from longshore.inventory.traffic import Traffic
 from longshore.records import dataclass
@@ -175,6 +176,10 @@ class Migrate:
     command: tuple[str, ...]
     history: tuple[str, ...] = ()
     timeout: float = 600.0
+    breaking: bool = False
+    """The old release doesn't work on the new schema."""
+    back: tuple[str, ...] = ()
+    """What makes the schema the old one again, from wherever ``command`` left it."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +298,7 @@ class App:
     defaults: ServicePolicy = field(default_factory=ServicePolicy)
     """Policy for every service that doesn't say otherwise."""
     migrate: Migrate | None = None
+    maintenance: Maintenance = field(default_factory=Maintenance)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     smoke: tuple[SmokeCheck, ...] = ()
     hooks: HookSettings = field(default_factory=HookSettings)

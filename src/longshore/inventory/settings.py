@@ -8,6 +8,7 @@ from __future__ import annotations
 from longshore.inventory import building, proxying
 from longshore.inventory.gates import HOOKS, NOTIFY, SMOKE
 from longshore.inventory.kinds import Choice, Command, Flag, Text, Whole, duration
+from longshore.inventory.maintaining import MAINTENANCE
 from longshore.inventory.referring import TextOrReference
 from longshore.inventory.sections import ListOf, MapOf, Section, Setting
 from longshore.inventory.services import ENV_NAME, HOSTS, SERVICE, SERVICE_NAME
@@ -32,6 +33,18 @@ _MIGRATE = Section(
             "What lists the migrations (migrate --history).",
         ),
         Setting("timeout", duration("10m", minimum=1, shortest="1s"), "When it is given up.", "10m"),
+        Setting(
+            "breaking",
+            Flag(),
+            "Whether the old release doesn't work on the new schema: it is deployed with maintenance on.",
+            "false",
+            scope="environment",
+        ),
+        Setting(
+            "back",
+            Command(example="alembic downgrade 4f2a"),
+            "With breaking: what makes the schema the old one again, from wherever it was left.",
+        ),
     )
 )
 
@@ -162,6 +175,7 @@ APP = Section(
         ),
         Setting("defaults", SERVICE, "Policy for every service that doesn't say otherwise."),
         Setting("migrate", _MIGRATE, "How its schema is brought up to date."),
+        Setting("maintenance", MAINTENANCE, "What is shown while maintenance is on."),
         Setting("rollout", ROLLOUT, "How a release goes over the fleet: in batches, and what may fail."),
         Setting(
             "smoke",

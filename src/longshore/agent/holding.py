@@ -11,7 +11,7 @@ import socket
 import time
 from typing import List, Optional
 
-from longshore.agent import overlays, pausing
+from longshore.agent import overlays, pausing, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.store import AppStore
@@ -52,7 +52,7 @@ def _wait(store: AppStore, token: str, began: float) -> None:
         state = pausing.state_of(store)
         if state is None or state["token"] != token:
             return
-        left = min(state["until"] - time.time(), pausing.MOST - (time.monotonic() - began))
+        left = min(state["until"] - time.time(), wire.LONGEST_PAUSE - (time.monotonic() - began))
         if left <= 0:
             return
         time.sleep(min(_POLL, left))

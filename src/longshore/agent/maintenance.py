@@ -10,12 +10,11 @@ import os
 import time
 from typing import Any, Dict, List, Optional
 
+from longshore.agent import wire
 from longshore.agent.store import AppStore, read_json, write
 
 _FILE = "maintenance.json"
 PAGE = "maintenance.html"
-HEADER = "X-Longshore-Pass"
-"""A request that has the state's ``pass`` in this header goes past maintenance: a deploy's own checks."""
 _NOBODY = "255.255.255.255/32"
 """No request comes from there, and Traefik wants to be told some network."""
 _TURNED_AWAY = 510
@@ -96,11 +95,11 @@ def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str) -> 
     }
     if state.get("pass"):
         forget = f"{app}::maintenance:pass"
-        middlewares[forget] = {"headers": {"customRequestHeaders": {HEADER: ""}}}
+        middlewares[forget] = {"headers": {"customRequestHeaders": {wire.PASSING: ""}}}
         for name, router in http["routers"].items():
             routers[f"{app}::pass:{name}"] = {
                 **router,
-                "rule": f"({router['rule']}) && Header(`{HEADER}`, `{state['pass']}`)",
+                "rule": f"({router['rule']}) && Header(`{wire.PASSING}`, `{state['pass']}`)",
                 "priority": int(router.get("priority", 0)) + _FIRST,
                 "middlewares": [forget, *router.get("middlewares", [])],
             }

@@ -14,11 +14,9 @@ import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional
 
-from longshore.agent import detached
+from longshore.agent import detached, wire
 from longshore.agent.store import AppStore, read_json, write
 
-MOST = 25.0
-"""Seconds at most: Traefik gives a question up after 30 (its forwardauth), with a 500."""
 BACKLOG = 16384
 """Requests that are held at once; the kernel's net.core.somaxconn (4096) bounds it, too."""
 _FILE = "pause.json"
@@ -43,7 +41,7 @@ def begin(store: AppStore, args: Dict[str, Any], entry: int) -> Dict[str, Any]:
     now = time.time()
     known = state_of(store)
     if known is not None and _is_held(store):
-        until = max(known["until"], min(now + float(args["seconds"]), known["at"] + MOST))
+        until = max(known["until"], min(now + float(args["seconds"]), known["at"] + wire.LONGEST_PAUSE))
         state = {**known, "until": until}
         _put(store, state)
         return state
@@ -55,7 +53,7 @@ def begin(store: AppStore, args: Dict[str, Any], entry: int) -> Dict[str, Any]:
             "by": str(args.get("by", "")),
             "why": str(args.get("why", "")),
             "at": now,
-            "until": now + min(float(args["seconds"]), MOST),
+            "until": now + min(float(args["seconds"]), wire.LONGEST_PAUSE),
             "token": token,
             "port": listener.getsockname()[1],
             "entry": entry,
@@ -108,7 +106,7 @@ def _is_held(store: AppStore) -> bool:
         os.close(handle)
 
 
-def outlast(store: AppStore, seconds: float = MOST + _ANSWERED) -> int:
+def outlast(store: AppStore, seconds: float = wire.LONGEST_PAUSE + _ANSWERED) -> int:
     """Wait until nobody is held any more. Returns how many were, the last time."""
     until = time.monotonic() + seconds
     while _is_held(store) and time.monotonic() < until:

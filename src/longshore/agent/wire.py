@@ -28,6 +28,7 @@ LOCK = "lock"
 UNLOCK = "unlock"
 STAGE = "stage"
 MIGRATE = "migrate"
+CANARY = "canary"
 SWITCH = "switch"
 VERIFY = "verify"
 COMMIT = "commit"
@@ -61,6 +62,12 @@ PROXY = "proxy"
 MAINTENANCE = "maintenance"
 PAUSE = "pause"
 RESUME = "resume"
+
+LONGEST_PAUSE = 25.0
+"""Seconds: Traefik gives a question up after 30 (its forwardauth), with a 500."""
+PASSING = "X-Longshore-Pass"
+"""The header by which a deploy's own checks go past the maintenance that it has turned on."""
+
 
 # Error codes, stable for tests and --json.
 NO_ENGINE = "no-engine"

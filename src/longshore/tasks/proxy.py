@@ -90,7 +90,7 @@ def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
     for route in value["routes"]:
         if route["problem"]:
             fleet.output.say(f"{host}: {route['app']}:{route['service']}: {route['problem']}")
-    for app, sentence in value["maintenance"].items():
+    for app, sentence in (*value["maintenance"].items(), *value["paused"].items()):
         fleet.output.say(f"{host}: {app}: {sentence}")
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from reach import addresses, connect, make, quiet, state  # noqa: F401 - fixtures
 
 from longshore.lab import Lab, LabError
 

@@ -1,97 +1,28 @@
-"""Hosts over a real sshd: connecting, the agent's session, commands, the engine, and what goes wrong."""
+"""Hosts over a real sshd: round trips, many at once, sudo, commands, the engine, and losing one."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import pty
 import re
 import select
 import shlex
-import shutil
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reach import Make, output_of
 from relay import Relay
 
 from longshore.agent import wire
-from longshore.errors import AgentError, ConnectionLostError, HostError, Where
-from longshore.inventory.model import Host, SshSettings
+from longshore.errors import AgentError, ConnectionLostError, HostError
 from longshore.remote import Connections, each
-from longshore.remote.connection import Opener
-from longshore.remote.hostkeys import fingerprint
-from longshore.remote.route import Routes
-from longshore.remote.trust import look, record
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
-
-Make = Callable[..., Host]
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, agent, password or ssh_config of the person who runs the tests."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.delenv("LONGSHORE_BECOME_PASSWORD", raising=False)
-
-
-@pytest.fixture
-def addresses(lab: Any) -> list[str]:
-    """The practice hosts' addresses."""
-    return list(lab.addresses.values())
-
-
-@pytest.fixture
-def make(lab: Any, addresses: list[str]) -> Make:
-    """Makes hosts: ``make(address=…, user=…, args=…)``."""
-
-    def host(address: str = addresses[0], *, args: str = "", name: str = "h1", **ssh: Any) -> Host:
-        ssh.setdefault("user", "root")
-        ssh.setdefault("identity_file", str(lab.key))
-        if "UserKnownHostsFile" not in args:
-            args += f" -o UserKnownHostsFile={lab.known_hosts}"
-        settings = SshSettings(address=address, common_args=args, **ssh)
-        return Host(name=name, ssh=settings, groups=(), vars={}, where=Where("test"))
-
-    return host
-
-
-@pytest.fixture
-def state(make: Make) -> Iterator[str]:
-    """A state folder that the first host doesn't have yet."""
-    path = f"/var/lib/longshore-test-{os.getpid()}-{time.monotonic_ns()}"
-    yield path
-    # Some tests leave sshd busy or angry for a moment; clearing up isn't what they are about.
-    for left in range(20, -1, -1):
-        try:
-            with Connections() as connect:
-                connect(make()).run(["rm", "-rf", path])
-            return
-        except HostError:
-            if not left:
-                raise
-            time.sleep(1)
-
-
-@pytest.fixture
-def connect(state: str) -> Iterator[Connections]:
-    with Connections(state_dir=state) as connections:
-        yield connections
-
-
-def output_of(link: Any, *argv: str, **options: Any) -> tuple[int, str]:
-    parts: list[bytes] = []
-    code = link.run(list(argv), on_output=parts.append, **options)
-    return code, b"".join(parts).decode()
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120), pytest.mark.usefixtures("quiet")]
 
 
 # Round trips and bytes
@@ -163,272 +94,6 @@ def test_connections_that_sshd_drops_at_its_limit_are_tried_again(make: Make) ->
             parallel=40,
         )
     assert [str(outcome.error) for outcome in outcomes.values() if outcome.error] == []
-
-
-# Host keys
-
-
-def test_an_unknown_key_is_a_sentence_with_its_fingerprint(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    with pytest.raises(HostError, match="not known") as caught:
-        connect(make(args=f"-o UserKnownHostsFile={tmp_path}/none -o GlobalKnownHostsFile=none"))
-    blob = next(
-        line.split()[2]
-        for line in Path(lab.known_hosts).read_text().splitlines()
-        if line.startswith(addresses[0])
-    )
-    assert fingerprint(base64.b64decode(blob)) in str(caught.value)
-    assert "invoke trust" in caught.value.hint
-    assert caught.value.where == "h1"
-
-
-def test_a_changed_key_stops_that_host_with_file_and_line(
-    addresses: list[str], make: Make, connect: Connections, lab: Any, tmp_path: Path
-) -> None:
-    other = base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + b"k" * 32).decode()
-    path = tmp_path / "kh"
-    path.write_text(f"# mine\n{addresses[0]} ssh-ed25519 {other}\n")
-    # Not even accept-new may pass over a changed key.
-    with pytest.raises(HostError, match="changed") as caught:
-        connect(make(args=f"-o UserKnownHostsFile={path} -o StrictHostKeyChecking=accept-new"))
-    assert f"{path}:2" in caught.value.message
-    assert path.read_text().count("\n") == 2
-
-
-def test_accept_new_records_the_key_and_the_next_run_is_strict(
-    make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    path = tmp_path / "new" / "kh"
-    connect(make(args=f"-o UserKnownHostsFile={path} -o StrictHostKeyChecking=accept-new"))
-    assert len(path.read_text().splitlines()) == 1
-    with Connections() as strict:
-        assert strict(make(args=f"-o UserKnownHostsFile={path}")).run(["true"]) == 0
-
-
-def test_hashed_known_hosts_are_read(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    path = tmp_path / "kh"
-    shutil.copy(lab.known_hosts, path)
-    subprocess.run(["ssh-keygen", "-H", "-f", path], check=True, capture_output=True)
-    assert addresses[0] not in path.read_text()
-    assert connect(make(args=f"-o UserKnownHostsFile={path}")).run(["true"]) == 0
-
-
-def test_a_key_type_that_is_known_is_asked_for_though_we_prefer_another(
-    addresses: list[str], make: Make, connect: Connections, state: str, tmp_path: Path
-) -> None:
-    link = connect(make())
-    second = (
-        'set -e; mkdir -p "$0"; ssh-keygen -q -t rsa -b 2048 -N "" -f "$0/rsa"; '
-        '/usr/sbin/sshd -f /dev/null -p 2233 -o PidFile="$0/pid" '
-        '-h "$0/rsa" -h /etc/ssh/ssh_host_ed25519_key; '
-        'cat "$0/rsa.pub"'
-    )
-    code, said = output_of(link, "sh", "-c", second, state)
-    assert code == 0, said
-    try:
-        (tmp_path / "kh").write_text(f"[{addresses[0]}]:2233 {said}")
-        assert connect(make(port=2233, args=f"-o UserKnownHostsFile={tmp_path}/kh")).run(["true"]) == 0
-    finally:
-        link.run(["sh", "-c", 'kill "$(cat "$0/pid")"', state])
-
-
-def test_trust_shows_what_ssh_keyscan_shows_and_records_it(
-    lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    path = tmp_path / "kh"
-    host = make(args=f"-o UserKnownHostsFile={path} -o HashKnownHosts=no")
-    opener = Opener()
-    shown = look(opener, Routes().to(host))
-    assert shown.verdict == "unknown"
-    assert shown.fingerprint.startswith("SHA256:")
-    record(opener, shown)
-    assert path.read_text() in Path(lab.known_hosts).read_text()
-    assert look(opener, Routes().to(host)).verdict == "known"
-    assert connect(host).run(["true"]) == 0
-
-
-# Keys
-
-
-def make_key(path: Path, passphrase: str = "") -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
-    return path
-
-
-def test_a_refused_key_is_a_sentence_with_what_was_tried(
-    make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    key = make_key(tmp_path / "wrong")
-    with pytest.raises(HostError, match="doesn't let root in") as caught:
-        connect(make(identity_file=str(key)))
-    assert f"{key}: refused" in caught.value.message
-
-
-def test_no_key_at_all_is_a_sentence(make: Make, connect: Connections) -> None:
-    with pytest.raises(HostError, match="no key"):
-        connect(make(identity_file="/nowhere/key"))
-
-
-def test_a_file_that_is_no_key_is_a_sentence(make: Make, connect: Connections, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("hello")
-    with pytest.raises(HostError, match="no private key"):
-        connect(make(identity_file=str(tmp_path / "key")))
-
-
-def test_a_passphrase_is_asked_for_once_for_all_hosts(
-    lab: Any, make: Make, state: str, tmp_path: Path
-) -> None:
-    key = tmp_path / "key"
-    shutil.copy(lab.key, key)
-    key.chmod(0o600)
-    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", key], check=True)
-    asked: list[str] = []
-
-    def answer(prompt: str) -> str:
-        asked.append(prompt)
-        return "open sesame"
-
-    with Connections(state_dir=state, ask=answer) as connect:
-        outcomes = each(
-            ["a", "b", "c"], lambda name: connect(make(name=name, identity_file=str(key))).run(["true"])
-        )
-    assert [outcome.get() for outcome in outcomes.values()] == [0, 0, 0]
-    assert len(asked) == 1
-    assert str(key) in asked[0]
-    with (
-        Connections(ask=lambda prompt: "wrong") as connect,
-        pytest.raises(HostError, match="passphrase of the key"),
-    ):
-        connect(make(identity_file=str(key)))
-
-
-def test_ssh_agent_is_used(
-    lab: Any, make: Make, connect: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "agent.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    try:
-        while not path.exists():
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        subprocess.run(["ssh-add", "-q", str(lab.key)], check=True, stderr=subprocess.DEVNULL)
-        assert connect(make(identity_file=None)).run(["true"]) == 0
-        with pytest.raises(HostError, match="no key"):
-            connect(make(identity_file="/nowhere/key", args="-o IdentitiesOnly=yes"))
-    finally:
-        agent.terminate()
-        agent.wait()
-
-
-def test_too_many_keys_in_ssh_agent_is_a_sentence_and_a_named_key_comes_first(
-    make: Make, connect: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "agent.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    try:
-        while not path.exists():
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        keys = [make_key(tmp_path / f"key{number}") for number in range(8)]
-        subprocess.run(["ssh-add", "-q", *keys], check=True, stderr=subprocess.DEVNULL)
-        with pytest.raises(HostError, match="gave up after too many keys"):
-            connect(make(identity_file=None))
-        assert connect(make()).run(["true"]) == 0
-    finally:
-        agent.terminate()
-        agent.wait()
-
-
-# Ways to a host
-
-
-def config_for(lab: Any, path: Path, text: str) -> str:
-    path.write_text(
-        f"{text}\nHost *\n  User root\n  IdentityFile {lab.key}\n  UserKnownHostsFile {lab.known_hosts}\n"
-    )
-    return f"-F {path} -o UserKnownHostsFile={lab.known_hosts}"
-
-
-def test_proxy_jump_goes_over_several_hops_and_shares_them(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    first, second = addresses[:2]
-    text = f"Host hop1\n  HostName {first}\n  HostKeyAlias {first}\nHost {first}\n  ProxyJump hop1,{second}\n"
-    args = config_for(lab, tmp_path / "config", text)
-    opened = []
-    for name in ("a", "b"):
-        link = connect(make(first, args=args, name=name))
-        code, said = output_of(link, "sh", "-c", "echo $SSH_CONNECTION")
-        assert (code, said.split()[0]) == (0, second)
-        opened.append(link)
-    assert connect._opener is not None
-    assert len(connect._opener._hops) == 2
-
-
-def test_a_hop_with_an_unknown_key_is_refused(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    (tmp_path / "config").write_text(
-        f"Host *\n  User root\n  IdentityFile {lab.key}\n  UserKnownHostsFile {tmp_path}/none\n"
-    )
-    args = f"-F {tmp_path}/config -J {addresses[1]} -o UserKnownHostsFile={lab.known_hosts}"
-    with pytest.raises(HostError, match="not known") as caught:
-        connect(make(args=args))
-    assert addresses[1] in str(caught.value.where)
-
-
-def test_a_hop_that_cannot_reach_the_host_is_a_sentence(
-    addresses: list[str], lab: Any, make: Make, connect: Connections, tmp_path: Path
-) -> None:
-    args = config_for(lab, tmp_path / "config", "") + f" -J {addresses[0]}"
-    with pytest.raises(HostError, match=re.escape(f"{addresses[0]} can't reach 127.0.0.1 port 9")):
-        connect(make("127.0.0.1", port=9, args=args))
-
-
-def test_a_proxy_command_carries_the_connection(make: Make, connect: Connections, tmp_path: Path) -> None:
-    program = tmp_path / "pipe.py"
-    program.write_text(
-        "import os, select, socket, sys\n"
-        "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
-        "while True:\n"
-        "    for f in select.select([0, s], [], [])[0]:\n"
-        "        d = os.read(0, 65536) if f == 0 else s.recv(65536)\n"
-        "        if not d: sys.exit()\n"
-        "        s.sendall(d) if f == 0 else os.write(1, d)\n"
-    )
-    command = f"{sys.executable} {program} %h %p"
-    link = connect(make(args=f"-o {shlex.quote('ProxyCommand=' + command)}"))
-    assert link.session().call(wire.FACTS)["python"]
-    with pytest.raises(HostError, match="ProxyCommand"):
-        connect(make(args="-o 'ProxyCommand=exit 3'"))
-
-
-def test_what_does_not_answer_is_a_sentence_each(
-    make: Make, connect: Connections, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(HostError, match="can't be resolved"):
-        connect(make("no-such-host.invalid"))
-    with pytest.raises(HostError, match="refuses the connection"):
-        connect(make(port=9))
-    monkeypatch.setattr("longshore.remote.connection.BANNER_TIMEOUT", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HostError, match="no SSH greeting"):
-        connect(make("127.0.0.1", port=silent.getsockname()[1]))
-
-
-def test_a_host_that_swallows_packets_is_a_sentence_in_time(make: Make) -> None:
-    # Linux drops the SYN for a listener whose queue is full.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
-        for _ in range(4):
-            sock = waiting.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(full.getsockname())
-        started = time.monotonic()
-        with Connections(connect_timeout=1) as connect, pytest.raises(HostError, match="answer within 1 s"):
-            connect(make("127.0.0.1", port=full.getsockname()[1]))
-        assert time.monotonic() - started < 5
 
 
 # sudo
@@ -589,6 +254,35 @@ def test_a_network_that_goes_away_is_noticed_by_its_silence(
         relay.cut()
         with pytest.raises(ConnectionLostError, match="nothing for 1 s"):
             session.call(wire.FACTS, timeout=1)
+
+
+PIPE = """
+import os, select, socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+while True:
+    for f in select.select([0, s], [], [])[0]:
+        d = os.read(0, 65536) if f == 0 else s.recv(65536)
+        if not d: sys.exit()
+        s.sendall(d) if f == 0 else os.write(1, d)
+"""
+
+
+@pytest.mark.parametrize("way", ["direct", "ProxyCommand"])
+def test_a_host_that_goes_away_while_a_command_runs_is_a_sentence_in_time(
+    addresses: list[str], make: Make, connect: Connections, way: str
+) -> None:
+    with Relay(addresses[0]) as relay:
+        args = f"-o HostKeyAlias={addresses[0]} -o ServerAliveInterval=1"
+        if way == "ProxyCommand":  # there is no TCP of ours that would notice
+            command = shlex.join([sys.executable, "-c", PIPE, str(relay.port)])
+            args += f" -o {shlex.quote('ProxyCommand=' + command)}"
+        link = connect(make("127.0.0.1", port=relay.port, args=args))
+        assert output_of(link, "sleep", "6")[0] == 0  # an idle host that lives answers
+        threading.Timer(0.5, relay.cut).start()
+        started = time.monotonic()
+        with pytest.raises(ConnectionLostError, match="broke while `sleep` ran"):
+            link.run(["sleep", "60"])
+        assert 2 < time.monotonic() - started < 12
 
 
 def test_an_agent_that_is_killed_is_a_sentence(make: Make, connect: Connections, state: str) -> None:

@@ -116,6 +116,7 @@ class Transport(_Base):  # type: ignore[misc]
             message.add_boolean(True)
             self._send_user_message(message)
 
+        self.sock.settimeout(min(self._active_check_timeout, interval))
         self.packetizer.set_keepalive(interval, ask)
 
     def _parse_request_success(self, message: Any) -> None:

@@ -63,13 +63,16 @@ class Certificate:
         return ""
 
     def _signature_holds(self) -> bool:
-        if Message(self.signature).get_text() not in _SIGNATURES:
+        try:
+            if Message(self.signature).get_text() not in _SIGNATURES:
+                return False
+            kind = Message(self.authority).get_text()
+            if kind not in _PARTS:
+                return False
+            key = PKey.from_type_string(kind, self.authority)
+            return bool(key.verify_ssh_sig(self.signed, Message(self.signature)))
+        except (SSHException, ValueError, IndexError):  # not what an authority makes
             return False
-        kind = Message(self.authority).get_text()
-        if kind not in _PARTS:
-            return False
-        key = PKey.from_type_string(kind, self.authority)
-        return bool(key.verify_ssh_sig(self.signed, Message(self.signature)))
 
 
 def read(blob: bytes) -> Certificate | None:
@@ -103,7 +106,8 @@ def _read(blob: bytes) -> Certificate | None:
     authority = message.get_string()
     signed = blob[: len(blob) - len(message.get_remainder())]
     signature = message.get_string()
-    if message.get_remainder() or not signature:
+    # Paramiko fills up with zeros what is cut off.
+    if not signature or blob != signed + len(signature).to_bytes(4, "big") + signature:
         return None
     return Certificate(
         kind=plain,

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from longshore.agent import maintenance, overlays, pages, pausing
+from longshore.agent import maintenance, overlays, pages, pausing, sharing
 from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
@@ -87,7 +87,11 @@ def findings(
     state = maintenance.state_of(store)
     if state is not None:
         result.append(Finding("", maintenance.sentence(state), ""))
+    parts = sharing.shares(proxy.file_of(store.app))
     for name, entry in sorted(routes["services"].items()):
+        if entry["name"] in parts:
+            result.append(Finding(name, sharing.words(entry["name"], parts[entry["name"]]), "write"))
+            continue
         running = [one["id"] for one in found if one["service"] == name and one["state"] == "running"]
         wanted = {f"http://{addresses.get(ident)}:{entry['port']}" for ident in running}
         if set(routed.get(entry["name"], ())) != wanted:
@@ -277,7 +281,7 @@ class BlueGreen:
             dynamic = overlays.laid(self.routes["dynamic"], self.store)
             self.proxy.route(self.store.app, dynamic, servers)
 
-    def _until_good(self, wanted: Dict[str, List[str]]) -> None:
+    def until_good(self, wanted: Dict[str, List[str]]) -> None:
         """What was replaced in place gets requests when it is healthy, not before."""
         replaced = {
             name: self.services[name] for name, ids in wanted.items() if ids and name not in self.twins

@@ -5,7 +5,7 @@ import calendar
 import time
 from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, maintenance, overlays, pausing, wire
+from longshore.agent import bluegreen, maintenance, overlays, pausing, sharing, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -33,7 +33,8 @@ def handle(engine: Engine, state_dir: str, args: Dict[str, Any], emit: Emit) -> 
 def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
     """``proxy``: ``None``, or ``container``, ``image``, ``version``, ``started`` (s since the epoch),
     ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``entry_points``, ``secure``, ``problem`` and
-    ``servers`` (``url``, ``container``, and ``up`` by the proxy's own health check). ``maintenance`` and
+    ``servers`` (``url``, ``container``, ``up`` by the proxy's own health check, and ``canary``, the ``share``
+    or ``mirror`` in percent that a release gets which is not committed). ``maintenance`` and
     ``paused``: app to a sentence."""
     one = proxy.current()
     found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}, "paused": {}}
@@ -74,18 +75,26 @@ def _routes(
     proxy: Proxy, app: str, names: Dict[str, str], containers: Dict[str, str]
 ) -> List[Dict[str, Any]]:
     rows = []
-    http = overlays.bare(proxy.file_of(app), app).get("http", {})
-    for name in sorted({router["service"] for router in http.get("routers", {}).values()}):
+    config = overlays.bare(proxy.file_of(app), app)
+    http = config.get("http", {})
+    parts = sharing.shares(config)
+    used = {router["service"] for router in http.get("routers", {}).values()}
+    for name in sorted(one for one in used if "mirroring" not in http["services"][one]):
         mine = {label: one for label, one in http["routers"].items() if one["service"] == name}
-        seen = proxy.ask(f"/api/http/services/{name}@file") or {}
-        up: Dict[str, str] = seen.get("serverStatus") or {}
         problems = [_problem(proxy, label) for label in sorted(mine)]
+        part = parts.get(name)
         servers = []
-        for server in http["services"][name]["loadBalancer"].get("servers", []):
-            address = server["url"].partition("//")[2].rpartition(":")[0]
-            container = containers.get(names.get(address, ""), "")
-            state = up.get(server["url"], "unknown")
-            servers.append({"url": server["url"], "container": container, "up": state == "UP"})
+        for half, urls in sharing.servers_of(config, name).items():
+            seen = proxy.ask(f"/api/http/services/{half}@file") or {}
+            up: Dict[str, str] = seen.get("serverStatus") or {}
+            of_the_new = part is not None and half == sharing.part_of(name, sharing.NEW)
+            for url in urls:
+                address = url.partition("//")[2].rpartition(":")[0]
+                container = containers.get(names.get(address, ""), "")
+                one: Dict[str, Any] = {"url": url, "container": container, "up": up.get(url) == "UP"}
+                if of_the_new and part is not None:
+                    one["canary"] = part._asdict()
+                servers.append(one)
         rows.append(
             {
                 "app": app,

@@ -19,6 +19,7 @@ from longshore.agent.lock import Hold, Lock
 from longshore.agent.store import AppStore
 
 if TYPE_CHECKING:
+    from longshore.agent.canary import Canary
     from longshore.agent.hidden import Hidden
     from longshore.agent.switch import Switch
     from longshore.agent.work import Work
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 # Looking at a host is what is asked most, and needs only the above. The rest is imported when it is asked
 # for: it is more than half of the agent's start.
 
-_STEPS = {wire.VERIFY, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN}
+_STEPS = {
+    wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
+}  # fmt: skip
 _IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LOAD}
 _NEEDS_LOCK = {
-    wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
+    wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
     wire.MAINTENANCE, wire.PAUSE,
 }  # fmt: skip
@@ -65,6 +68,8 @@ class Agent:
         self.begun: Dict[str, Dict[str, Any]] = {}
         """App to the release that a step of this session has begun to bring (``release``), and whether it
         runs (``switched``)."""
+        self.canaries: Dict[str, Canary] = {}
+        """App to the release that runs beside the current one, and may have a part of the requests."""
         self.keep: Dict[str, bool] = {}
         self.facts: Dict[str, Dict[str, Any]] = {}
         """App to whose run it is: ``by``, ``git``."""
@@ -295,15 +300,18 @@ class Agent:
         app = switch.store.app
         if op == wire.VERIFY:
             return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
-        if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN):
+        if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN) or (op, args.get("do")) == (wire.CANARY, "begin"):
             from longshore.agent.recovery import settle
 
             settle(self.state_dir, self.version, bool(args.get("boot", True)))
             self.begun[app] = {"release": args["release"], "switched": False}
         if op == wire.MIGRATE:
             return switch.migrate(args)
+        if op == wire.CANARY:
+            return self._canary(switch, args)
+        canary = self.canaries.pop(app, None)
         if op == wire.SWITCH:
-            value = switch.switch(args["release"])
+            value = switch.switch(args["release"], canary)
             self.begun[app]["switched"] = True
             return value
         if op == wire.COMMIT:
@@ -314,6 +322,21 @@ class Agent:
             value = switch.revert(args)
         self.begun.pop(app, None)
         return value
+
+    def _canary(self, switch: "Switch", args: Dict[str, Any]) -> Any:
+        """``do``: ``begin``, which gives the ``services`` that can share their requests and are another's in
+        ``release``; ``give`` and ``look`` (``canary.handle``). ``switch`` or ``revert`` ends it."""
+        app = switch.store.app
+        if args.get("do") != "begin":
+            from longshore.agent.canary import handle
+
+            if app not in self.canaries:
+                raise Refusal(wire.BAD_REQUEST, f"no release of {app} runs beside the current one")
+            return handle(self.canaries[app], args)
+        made = switch.try_out(args["release"])
+        if made is not None:
+            self.canaries[app] = made
+        return {"services": made.services if made is not None else []}
 
     def _holds(self, op: str, store: AppStore) -> Dict[str, Any]:
         """LOCKS: ``lock``, who runs something now (``Lock.holder``), and ``hold`` (``Hold.read``).

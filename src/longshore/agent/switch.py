@@ -7,7 +7,7 @@ everything can be taken back, and from then on nothing fails any more.
 
 import errno
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from longshore.agent import bluegreen, condition, drift, edited, wire
 from longshore.agent.bluegreen import BlueGreen
@@ -18,6 +18,9 @@ from longshore.agent.health import Emit, Watch, containers, still_running
 from longshore.agent.history import History
 from longshore.agent.journal import COMMIT, REVERTED, Journal
 from longshore.agent.store import AppStore
+
+if TYPE_CHECKING:
+    from longshore.agent.canary import Canary
 
 APP_LABEL = "longshore.app"
 _ENGINE_PATIENCE = 90.0
@@ -95,26 +98,43 @@ class Switch:
             )
         return {"code": 0}
 
-    def switch(self, release: str) -> Dict[str, Any]:
-        """Make ``release`` run: Compose replaces what differs, and services it has no more go."""
+    def try_out(self, release: str) -> Optional["Canary"]:
+        """Have ``release`` run beside the current one, which goes on serving, so that it can get a part of
+        the requests. ``None`` where none of its services can; then nothing is touched."""
+        from longshore.agent.canary import Canary, can_share
+
         self.begin(release)
-        self._up(release, forward=True)
+        if not can_share(self.store, release):
+            return None
+        manifest = self.store.manifest(release)
+        try:
+            blue = BlueGreen(self.engine, self.store, release, self.emit)
+            return Canary(blue, set(self._astray(manifest)))
+        except Refusal as refusal:
+            raise condition.with_autopsy(self.engine, manifest, refusal) from None
+
+    def switch(self, release: str, canary: Optional["Canary"] = None) -> Dict[str, Any]:
+        """Make ``release`` run: Compose replaces what differs, and services it has no more go. With a
+        ``canary`` it runs beside the old already."""
+        self.begin(release)
+        self._up(release, forward=True, canary=canary)
         if self.keeping:
             self._note_switched(release)
         return {"from": self.store.current()}
 
-    def _up(self, release: str, *, forward: bool = False) -> None:
+    def _astray(self, manifest: Dict[str, Any]) -> Tuple[str, ...]:
+        """The services that Compose would take for unchanged though somebody changed them by hand."""
+        there = containers(self.engine, manifest["project"])
+        found = drift.astray(self.engine, self.store, there, edited.restored(self.store))
+        return tuple(name for name in found if name in manifest["services"])
+
+    def _up(self, release: str, *, forward: bool = False, canary: Optional["Canary"] = None) -> None:
         manifest = self.store.manifest(release)
         try:
-            # First, what Compose would take for unchanged though somebody changed it by hand.
-            astray = drift.astray(
-                self.engine,
-                self.store,
-                containers(self.engine, manifest["project"]),
-                edited.restored(self.store),
-            )
-            names = tuple(name for name in astray if name in manifest["services"])
-            if bluegreen.needed(manifest):
+            names = () if canary else self._astray(manifest)
+            if canary is not None:
+                canary.take_over()
+            elif bluegreen.needed(manifest):
                 BlueGreen(self.engine, self.store, release, self.emit).bring(set(names), forward=forward)
             else:
                 if names:

@@ -96,8 +96,16 @@ def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
 
 def _servers(route: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{one['container'] or one['url']}{'' if one['up'] else ' DOWN'}" for one in route["servers"]
+        f"{one['container'] or one['url']}{'' if one['up'] else ' DOWN'}{_part(one)}"
+        for one in route["servers"]
     )
+
+
+def _part(server: Mapping[str, Any]) -> str:
+    part = server.get("canary")
+    if part is None:
+        return ""
+    return f" ({part['share']} %)" if part["share"] else f" (copies of {part['mirror']} %)"
 
 
 def _is_well(route: Mapping[str, Any]) -> bool:

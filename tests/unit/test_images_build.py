@@ -18,7 +18,7 @@ from longshore.agent.fail import Refusal
 from longshore.agent.work import Work
 from longshore.errors import LongshoreError, RenderError
 from longshore.images.build import Building
-from longshore.images.builders import Builder, share_out
+from longshore.images.builders import HERE, Builder, share_out
 from longshore.images.failures import failure
 from longshore.images.login import Login, auths, logins
 from longshore.images.progress import Progress
@@ -100,6 +100,49 @@ def test_every_key_of_a_build_section_arrives(project: Any) -> None:
     assert web.tags[0] == "r.test/shop/web:latest"
 
 
+def test_further_contexts_limits_keys_and_rights_arrive(project: Any, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("k")
+    keys = (
+        "additional_contexts: [more=./api, base=docker-image://r.test/base:1, site=https://x.test/a.git]\n"
+        "      ssh: [default, own=./key.pem]\n"
+        "      ulimits: {nofile: {soft: 10, hard: 20}, nproc: 5}\n"
+        "      entitlements: [network.host]\n      privileged: true\n      isolation: default\n"
+        "      target: run"
+    )
+    web = project(compose=COMPOSE.replace("target: run", keys))[1]
+    assert web.contexts == {
+        "more": tmp_path / "api", "base": "docker-image://r.test/base:1", "site": "https://x.test/a.git",
+    }  # fmt: skip
+    assert web.ssh == ("default", f"own={tmp_path}/key.pem")
+    assert web.options["ulimits"] == ["nofile=10:20", "nproc=5:5"]
+    assert web.options["allow"] == ["network.host", "security.insecure"]
+
+
+def test_further_contexts_limits_keys_and_rights_are_said_to_buildx(tmp_path: Path) -> None:
+    one = {
+        "context": "c.tar",
+        "dockerfile": "FROM x\n",
+        "folders": {"more": "m.tar"},
+        "contexts": {"base": "docker-image://r.test/base:1"},
+        "ulimits": ["nofile=10:20"],
+        "allow": ["network.host"],
+        "ssh": ["default"],
+        "builder": "longshore",
+        "output": "image",
+        "platforms": ["linux/amd64", "linux/arm64"],
+    }
+    where = {"c.tar": "/c", "m.tar": "/m"}
+    argv, _ = agent_building._command(one, where, str(tmp_path), "/s", "/metadata")
+    assert {
+        "--build-context=more=/m", "--build-context=base=docker-image://r.test/base:1",
+        "--ulimit=nofile=10:20", "--allow=network.host", "--ssh=default", "--builder=longshore",
+        "--output=type=cacheonly",
+    } <= set(argv)  # fmt: skip
+    # The older store holds one platform, and takes that.
+    argv, _ = agent_building._command({**one, "platforms": ["linux/amd64"]}, where, str(tmp_path), "/s", "/m")
+    assert "--load" in argv
+
+
 def test_the_inventory_lies_over_the_compose_file(project: Any) -> None:
     policy = "{target: dev, args: {VERSION: '3'}, platforms: linux/arm64, secrets: {token: other}, tag: git}"
     web = project(f"{{web: {{build: {policy}}}}}")[1]
@@ -116,7 +159,14 @@ def test_a_service_without_a_build_gets_one_from_the_inventory(project: Any) -> 
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("target: run", "ssh: [default]", "build.ssh of web is not understood"),
+        ("target: run", "provenance: true", "build.provenance of web is not understood"),
+        ("target: run", "ssh: [key=./gone.pem]", "gone.pem, which web is built with, doesn't exist"),
+        ("target: run", "additional_contexts: {more: ./gone}", "gone, a context of web, doesn't exist"),
+        ("target: run", "additional_contexts: {more: 'service:db'}", "service: can't be given to a builder"),
+        ("target: run", "additional_contexts: {'--x': ./web}", "can't be the name of a context"),
+        ("target: run", "isolation: hyperv", "isolation of web is for engines on Windows"),
+        ("target: run", "entitlements: [all]", "entitlement all of a build is not known"),
+        ("target: run", "ulimits: {nofile: many}", "limit nofile of a build is no number"),
         ("build: ./api", "build: https://example.org/x.git", "not a folder of the project"),
         ("build: ./api", "build: ./nothing", "doesn't exist"),
         ("web/Dockerfile", "web/Dockerfile2", "can't be read: No such file"),
@@ -171,13 +221,13 @@ def test_images_take_turns_among_equal_builders() -> None:
     assert [name for name, _ in _shares(specs, one, two)] == ["one", "two"]
 
 
-def test_a_platform_that_nobody_has_and_an_old_image_store_are_sentences() -> None:
+def test_a_platform_that_nobody_has_and_keys_for_another_machine_are_sentences() -> None:
     with pytest.raises(LongshoreError, match=r"linux/arm64.*h1 has linux/amd64.*qemu-user-static"):
         _shares([_spec("linux/arm64")], _builder("h1", "linux/amd64"))
-    old = _builder("h1", "linux/amd64", "linux/arm64", containerd=False)
-    with pytest.raises(LongshoreError, match=r"older image store.*invoke bootstrap"):
-        _shares([_spec("linux/amd64", "linux/arm64")], old)
-    assert _shares([_spec("linux/amd64")], old) == [("h1", ("linux/amd64",))]
+    with pytest.raises(LongshoreError, match=r"build\.ssh.*don't travel to h1.*type=secret"):
+        _shares([_spec("linux/amd64", ssh=("default",))], _builder("h1", "linux/amd64"))
+    here = _builder(HERE, "linux/amd64")
+    assert _shares([_spec("linux/amd64", ssh=("default",))], here) == [(HERE, ("linux/amd64",))]
 
 
 PLAIN = """\
@@ -323,6 +373,7 @@ def work(tmp_path: Path) -> Work:
 def test_no_secret_is_in_an_argument_and_its_files_go_with_the_session(tmp_path: Path, work: Work) -> None:
     secrets = os.path.join(work.private, "s")
     one = {
+        "context": "c.tar",
         "dockerfile": "FROM x\n",
         "args": {"TOKEN_ARG": "sh0wn"},
         "secrets": {"pip": "s3cret"},
@@ -330,7 +381,7 @@ def test_no_secret_is_in_an_argument_and_its_files_go_with_the_session(tmp_path:
         "tags": ["r/a:1"],
         "platforms": ["linux/amd64"],
     }
-    argv, more = agent_building._command(one, "/ctx", str(tmp_path), secrets, "/m")
+    argv, more = agent_building._command(one, {"c.tar": "/ctx"}, str(tmp_path), secrets, "/m")
     assert "s3cret" not in str(argv) and "sh0wn" not in str(argv) and more == {"TOKEN_ARG": "sh0wn"}
     (option,) = [word for word in argv if word.startswith("--secret=")]
     path = Path(option.split("src=")[1])

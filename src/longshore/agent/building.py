@@ -28,14 +28,15 @@ _READ_BY_DOCKER = re.compile(r"(?i)(PATH|HOME|USER|TMPDIR|SSL_.*|LD_.*|GO.*|DOCK
 _KEPT = ("cli-plugins", "contexts")
 
 
-def builder(engine: Engine, state_dir: str) -> Dict[str, Any]:
-    """What this host can build: ``architecture``, ``platforms``, ``cores``, ``containerd``, versions.
+def builder(engine: Engine, state_dir: str, name: str = "") -> Dict[str, Any]:
+    """What this host can build: ``architecture``, ``platforms``, ``cores``, ``containerd``, ``driver``,
+    versions. ``name`` is a builder of buildx that a person has made; without one it is the engine itself.
 
-    Raises ``Refusal`` without an engine or without buildx.
+    Raises ``Refusal`` without an engine or buildx, or without that builder.
     """
     info = engine.info()
     version = engine.version()
-    environment = {**os.environ, "BUILDX_CONFIG": _buildx_config(state_dir)}
+    environment = {**os.environ, "BUILDX_CONFIG": theirs_of_buildx() if name else _buildx_config(state_dir)}
     buildx = _said(["docker", "buildx", "version"], environment)
     if buildx is None:
         raise Refusal(
@@ -43,20 +44,33 @@ def builder(engine: Engine, state_dir: str) -> Dict[str, Any]:
             "docker buildx is not installed on this host",
             "Run `invoke bootstrap`, or install the package docker-buildx (docker-buildx-plugin).",
         )
-    told = _said(["docker", "buildx", "inspect"], environment) or ""
-    platforms = re.search(r"^Platforms:\s*(.+)$", told, re.M)
+    told = _said(["docker", "buildx", "inspect", *(["--bootstrap", name] if name else [])], environment)
+    if told is None and name:
+        raise Refusal(
+            wire.NO_BUILDKIT,
+            f"docker buildx has no builder {name} here, or it doesn't start",
+            f"`docker buildx inspect --bootstrap {name}` on this host, as {_user()}, says more.",
+        )
+    told = told or ""
+    driver = re.search(r"^Driver:\s*(\S+)", told, re.M)
     own = "linux/" + (version.get("Arch") or preflight.architecture(info.get("Architecture", "")))
-    named = [one.strip().rstrip("*") for one in platforms.group(1).split(",")] if platforms else []
     found = re.search(r"\bv?(\d+\.\d+\.\d+)", buildx)
     return {
         "architecture": own.split("/")[1],
-        "platforms": sorted({own, *named}),
+        "platforms": sorted({own, *platforms_in(told)}),
         "cores": int(info.get("NCPU") or os.cpu_count() or 1),
         "containerd": has_containerd_store(info),
+        "driver": driver.group(1) if driver else "docker",
         "engine": version.get("Version", ""),
         "buildx": found.group(1) if found else buildx.strip(),
         "free": preflight.free_bytes(_existing(info.get("DockerRootDir", ""))),
     }
+
+
+def platforms_in(told: str) -> Set[str]:
+    """What ``docker buildx inspect`` says that a builder can run, of all its nodes."""
+    lines = re.findall(r"^Platforms:[ \t]*(\S.*)$", told, re.M)
+    return {one.strip().rstrip("*") for line in lines for one in line.split(",") if one.strip()}
 
 
 def has_containerd_store(info: Dict[str, Any]) -> bool:
@@ -73,6 +87,32 @@ def _buildx_config(state_dir: str) -> str:
     folder = os.path.join(state_dir, "buildx")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return folder
+
+
+def theirs_of_buildx() -> str:
+    """Where the user's own builders are noted (docs.docker.com, "BUILDX_CONFIG")."""
+    return os.environ.get("BUILDX_CONFIG") or os.path.join(_docker_config(), "buildx")
+
+
+def _docker_config() -> str:
+    return os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def buildkit(args: Dict[str, Any], work: Work, state_dir: str) -> Dict[str, Any]:
+    """Have a BuildKit of ours run in a container: see :func:`longshore.agent.buildkit.ensure`."""
+    from longshore.agent.buildkit import ensure  # late: few engines need it
+
+    environment = _environment(work, state_dir, args.get("auths") or {})
+    return ensure(args, environment, _buildx_config(state_dir))
 
 
 def _said(argv: List[str], environment: Dict[str, str]) -> Optional[str]:
@@ -96,10 +136,13 @@ def build(
     ``digest``, ``seconds``, ``tags``. When the controller goes, all of it is ended.
     """
     environment = _environment(work, state_dir, args.get("auths") or {})
+    if args.get("theirs"):
+        environment["BUILDX_CONFIG"] = theirs_of_buildx()
     builds = list(args["builds"])
     for one in builds:
-        if one["context"] not in work.unpacked:
-            work.unpacked[one["context"]] = _unpack(work, one["context"])
+        for name in [one["context"], *(one.get("folders") or {}).values()]:
+            if name not in work.unpacked:
+                work.unpacked[name] = _unpack(work, name)
     said: queue.Queue[Tuple[str, str]] = queue.Queue()
     results: Dict[str, Dict[str, Any]] = {}
     running: Set[subprocess.Popen[bytes]] = set()
@@ -113,9 +156,7 @@ def build(
                     return
                 number, one = todo.pop(0)
             try:
-                results[one["name"]] = _one(
-                    one, number, work.unpacked[one["context"]], work, environment, said, running, lock
-                )
+                results[one["name"]] = _one(one, number, work, environment, said, running, lock)
             except (OSError, Refusal) as error:
                 said.put((one["name"], f"ERROR: {error}"))
                 results[one["name"]] = {"code": 125, "digest": "", "seconds": 0.0, "tags": []}
@@ -154,7 +195,6 @@ def _tell(said: queue.Queue[Tuple[str, str]], emit: Emit) -> None:
 def _one(
     one: Dict[str, Any],
     number: int,
-    context: str,
     work: Work,
     environment: Dict[str, str],
     said: queue.Queue[Tuple[str, str]],
@@ -164,7 +204,8 @@ def _one(
     folder = os.path.join(work.folder, f"build-{number}")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     metadata = os.path.join(folder, "metadata.json")
-    argv, more = _command(one, context, folder, os.path.join(work.private, f"secrets-{number}"), metadata)
+    secrets = os.path.join(work.private, f"secrets-{number}")
+    argv, more = _command(one, work.unpacked, folder, secrets, metadata)
     started = time.monotonic()
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -193,9 +234,9 @@ def _one(
 
 
 def _command(
-    one: Dict[str, Any], context: str, folder: str, secrets: str, metadata: str
+    one: Dict[str, Any], contexts: Dict[str, str], folder: str, secrets: str, metadata: str
 ) -> Tuple[List[str], Dict[str, str]]:
-    """The command line, and what its environment has for it."""
+    """The command line, and what its environment has for it. ``contexts``: where what was put is."""
     dockerfile = os.path.join(folder, "Dockerfile")
     _write(dockerfile, one["dockerfile"])
     # What is to be left out was left out on the controller. A file in the context must not do it again,
@@ -203,6 +244,8 @@ def _command(
     _write(dockerfile + ".dockerignore", "")
     argv = ["docker", "buildx", "build", "--progress=plain", f"--file={dockerfile}"]
     argv += [f"--metadata-file={metadata}", f"--provenance={one.get('provenance') or 'false'}"]
+    if one.get("builder"):
+        argv.append(f"--builder={one['builder']}")
     if one.get("sbom"):
         argv.append("--sbom=true")
     if one.get("platforms"):
@@ -219,8 +262,14 @@ def _command(
             more[name] = value
     for name, value in sorted((one.get("labels") or {}).items()):
         argv.append(f"--label={name}={value}")
-    for host in one.get("hosts") or []:
-        argv.append(f"--add-host={host}")
+    for option, key in (("add-host", "hosts"), ("ulimit", "ulimits"), ("allow", "allow"), ("ssh", "ssh")):
+        argv += [f"--{option}={value}" for value in one.get(key) or []]
+    if one.get("ssh") and os.environ.get("SSH_AUTH_SOCK"):
+        more["SSH_AUTH_SOCK"] = os.environ["SSH_AUTH_SOCK"]
+    for name, put in sorted((one.get("folders") or {}).items()):
+        argv.append(f"--build-context={name}={contexts[put]}")
+    for name, ref in sorted((one.get("contexts") or {}).items()):
+        argv.append(f"--build-context={name}={ref}")
     if one.get("secrets"):
         os.makedirs(secrets, mode=0o700, exist_ok=True)
     for number, (name, value) in enumerate(sorted((one.get("secrets") or {}).items())):
@@ -240,13 +289,15 @@ def _command(
         argv.append("--push")
     elif output == "oci":
         argv.append(f"--output=type=oci,dest={os.path.join(folder, 'oci')},tar=false")
-    elif output == "image":
+    elif output == "image" and not one.get("builder"):
         argv.append("--output=type=image")
+    elif output == "image" and len(one.get("platforms") or []) < 2:
+        argv.append("--load")
     else:
         argv.append("--output=type=cacheonly")
     if output in ("push", "image"):
         argv += [f"--tag={tag}" for tag in one.get("tags") or []]
-    return [*argv, context], more
+    return [*argv, contexts[one["context"]]], more
 
 
 def _write(path: str, text: str) -> None:
@@ -257,7 +308,7 @@ def _write(path: str, text: str) -> None:
 
 def _environment(work: Work, state_dir: str, auths: Dict[str, Any]) -> Dict[str, str]:
     """Docker's settings for this session: the logins, and of the user's own only plug-ins and contexts."""
-    theirs = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    theirs = _docker_config()
     ours = os.path.join(work.private, "docker")
     os.makedirs(ours, mode=0o700, exist_ok=True)
     config: Dict[str, Any] = {"auths": auths}

@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 from longshore.agent import preflight, wire
-from longshore.agent.building import build, builder, has_containerd_store
+from longshore.agent.building import build, builder, buildkit, has_containerd_store
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -41,7 +41,9 @@ def handle(
     if op == wire.PUT:
         return work().put(args["name"], payload, bool(args.get("append")))
     if op == wire.BUILDER:
-        return builder(engine, state_dir)
+        if args.get("make"):
+            return buildkit(args["make"], work(), state_dir)
+        return builder(engine, state_dir, str(args.get("buildx") or ""))
     if op == wire.BUILD:
         results = build(args, work(), state_dir, emit, gone)
         for one in args["builds"]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
+from pathlib import Path
 from typing import Any, Literal
 
 from longshore.agent import wire
@@ -80,6 +82,8 @@ class _Job:
     part: Part
     name: str
     context: str = ""
+    folders: dict[str, str] = field(default_factory=dict)
+    """Further contexts of this machine: name to what it was sent as."""
     progress: Progress = field(default_factory=Progress)
     seconds: float = 0.0
     digest: str = ""
@@ -115,6 +119,7 @@ class Building:
             environment.registries,
         )
         self._contexts: dict[tuple[str, Context], str] = {}
+        self._sending = threading.Lock()
 
     def run(self, way: Way) -> list[Built]:
         """Build all, and then push all, if that is the way.
@@ -161,25 +166,31 @@ class Building:
             raise problems[0] if len(problems) == 1 else Problems(problems)
 
     def _send(self, builder: str, jobs: list[_Job]) -> None:
-        session = self.builders[builder].link.session()
         for job in jobs:
             spec = job.part.spec
-            context = context_of(spec.context, spec.dockerfile)
+            job.context = self._put(builder, job, context_of(spec.context, spec.dockerfile))
+            for name, folder in spec.contexts.items():
+                if isinstance(folder, Path):
+                    job.folders[name] = self._put(builder, job, context_of(folder, None))
+
+    def _put(self, builder: str, job: _Job, context: Context) -> str:
+        """Send a context, once for all that need it, and return its name there."""
+        with self._sending:
             known = self._contexts.get((builder, context))
             if known is not None:
-                job.context = known
-                continue
-            job.context = f"context-{len(self._contexts)}.tar"
-            self._contexts[builder, context] = job.context
-            sent = 0
+                return known
+            name = self._contexts[builder, context] = f"context-{len(self._contexts)}.tar"
+        session = self.builders[builder].link.session()
+        sent = 0
 
-            def send(data: bytes, job: _Job = job) -> None:
-                nonlocal sent
-                session.call(wire.PUT, {"name": job.context, "append": sent > 0}, payload=data, timeout=120)
-                sent += len(data)
-                self.output.step(job.name, "sending", f"{bytes_text(sent)} of context to {builder}")
+        def send(data: bytes) -> None:
+            nonlocal sent
+            session.call(wire.PUT, {"name": name, "append": sent > 0}, payload=data, timeout=120)
+            sent += len(data)
+            self.output.step(job.name, "sending", f"{bytes_text(sent)} of context to {builder}")
 
-            stream(context, send)
+        stream(context, send)
+        return name
 
     def _build(self, builder: str, jobs: list[_Job], way: Way) -> None:
         found = self.builders[builder]
@@ -200,6 +211,7 @@ class Building:
             "builds": [self._request(job, found, way) for job in jobs],
             "auths": auths({name: login for name, login in self.logins.items() if name in names}),
             "parallel": parallel,
+            "theirs": bool(self.environment.build.buildx),
         }
         results = found.link.session().call(wire.BUILD, args, on_event=tell)
         problems: list[LongshoreError] = []
@@ -247,10 +259,15 @@ class Building:
             "pull": self.pull or spec.options.get("pull", False),
             "cache_from": list(spec.cache_from),
             "cache_to": [],
+            "builder": builder.buildx,
+            "folders": job.folders,
+            "contexts": {name: one for name, one in spec.contexts.items() if isinstance(one, str)},
+            "ssh": list(spec.ssh),
         }
-        request |= {key: spec.options[key] for key in ("network", "shm-size", "hosts") if key in spec.options}
+        passed = ("network", "shm-size", "hosts", "ulimits", "allow")
+        request |= {key: spec.options[key] for key in passed if key in spec.options}
         # The older image store can't write its cache to a registry.
-        if settings.cache and self.environment.registry == "named" and builder.containerd:
+        if settings.cache and self.environment.registry == "named" and builder.complete:
             suffix = "-" + _arch(part.platforms[0]) if spec.image in self.divided else ""
             name = spec.repository
             own, main = (f"{name}:{cache_tag(one, suffix)}" for one in (self.git.branch, self.git.main))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from longshore.agent import wire
-from longshore.errors import HostError, LongshoreError, Where
+from longshore.errors import LongshoreError, Where
 from longshore.images.spec import BuildSpec
 from longshore.inventory import patterns
 from longshore.inventory.model import Environment, Host, SshSettings
@@ -31,7 +31,14 @@ class Builder:
     platforms: tuple[str, ...]
     cores: int
     containerd: bool
-    """Its engine has the containerd image store: several platforms in one build, cache in the registry."""
+    """Its engine has the containerd image store."""
+    buildx: str = ""
+    """The builder of buildx that is used instead of the engine's own."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it does several platforms in one build, and exports its cache to a registry."""
+        return self.containerd or bool(self.buildx)
 
 
 @dataclass(frozen=True)
@@ -45,20 +52,33 @@ class Part:
 
 def engine_here() -> bool:
     """Whether this machine has an engine that answers, and buildx."""
-    try:
-        for words in (["version", "--format", "{{.Server.Version}}"], ["buildx", "version"]):
+    return not trouble_here()
+
+
+def trouble_here() -> str:
+    """Why this machine can't build, as the end of a sentence; empty when it can."""
+    for words, what in (
+        (["version", "--format", "{{.Server.Version}}"], "its Docker engine doesn't answer"),
+        (["buildx", "version"], "it has no docker buildx"),
+    ):
+        try:
             done = subprocess.run(
                 ["docker", *words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
+                text=True,
+                errors="replace",
                 timeout=_SECONDS,
                 check=False,
             )
-            if done.returncode != 0:
-                return False
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return True
+        except OSError:
+            return "it has no docker"
+        except subprocess.TimeoutExpired:
+            return what
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            return f"{what} ({said[-1][:200]})" if said else what
+    return ""
 
 
 def names_of(environment: Environment, spec: BuildSpec, *, here: Callable[[], bool]) -> tuple[str, ...]:
@@ -72,7 +92,7 @@ def names_of(environment: Environment, spec: BuildSpec, *, here: Callable[[], bo
     wanted = pattern or GROUP
     if pattern is None and GROUP not in environment.groups:
         raise LongshoreError(
-            "there is nowhere to build: this machine has no Docker engine with buildx, and the inventory no"
+            f"there is nowhere to build: this machine can't ({trouble_here()}), and the inventory has no"
             f" group {GROUP}.",
             hint=f"Add a group {GROUP} with a host, or say longshore: build: builders: HOST.",
         )
@@ -91,16 +111,37 @@ def link_here() -> Iterator[Link]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore"
     settings = SshSettings(address="localhost", connection="local")
     host = Host(name=HERE, ssh=settings, groups=(), vars={}, where=Where(""))
-    link = LocalLink(host, PasswordSource(ask_person), state_dir=str(cache))
+    endpoint = _endpoint()
+    link = LocalLink(
+        host,
+        PasswordSource(ask_person),
+        state_dir=str(cache),
+        environment={"DOCKER_HOST": endpoint} if endpoint.startswith("unix://") else {},
+    )
     try:
         yield link
     finally:
         link.close()
 
 
-def look(name: str, link: Link) -> Builder:
-    """Ask a builder what it can. Raises ``HostError``, also without an engine or buildx."""
-    facts = link.session().call(wire.BUILDER, timeout=120)
+def _endpoint() -> str:
+    """Where ``docker`` finds this machine's engine: its current context may not name the usual socket."""
+    words = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def look(name: str, link: Link, buildx: str = "") -> Builder:
+    """Ask a builder what it can, or what the builder of that name does that ``buildx`` has there.
+
+    Raises ``HostError``, also without an engine or buildx, or without that builder.
+    """
+    facts = link.session().call(wire.BUILDER, {"buildx": buildx}, timeout=120)
     return Builder(
         name=name,
         link=link,
@@ -108,6 +149,7 @@ def look(name: str, link: Link) -> Builder:
         platforms=tuple(facts["platforms"]),
         cores=int(facts["cores"]),
         containerd=bool(facts["containerd"]),
+        buildx=buildx if facts["driver"] != "docker" else "",
     )
 
 
@@ -121,7 +163,7 @@ def share_out(
     """Which builder builds what. ``allowed``: image to the names of its builders.
 
     Every platform goes to a builder whose own it is, else to one that emulates it; images take turns
-    among equals. With ``whole`` an image isn't divided. Raises ``LongshoreError``.
+    among equals. With ``whole`` an image isn't divided. Raises ``LongshoreError`` where nobody can build it.
     """
     parts: list[Part] = []
     for turn, spec in enumerate(specs):
@@ -133,7 +175,7 @@ def share_out(
         for platform in platforms:
             shares.setdefault(_who(platform, platforms, mine, spec, whole=whole).name, []).append(platform)
         for name, share in shares.items():
-            _check(builders[name], spec, share)
+            _check(builders[name], spec)
             parts.append(Part(spec, name, tuple(share)))
     return tuple(parts)
 
@@ -167,12 +209,12 @@ def _can(builder: Builder, platform: str) -> bool:
     return _same(builder.native, platform) or platform in builder.platforms
 
 
-def _check(builder: Builder, spec: BuildSpec, platforms: Sequence[str]) -> None:
-    if len(platforms) > 1 and not builder.containerd:
-        raise HostError(
-            f"its engine keeps images in the older image store, which holds one platform each; {spec.name} is"
-            f" built for {', '.join(platforms)}.",
-            where=builder.name,
-            hint="`invoke bootstrap` turns the containerd image store on where the engine has no images yet;"
-            " else set `features: {containerd-snapshotter: true}` in its daemon.json.",
+def _check(builder: Builder, spec: BuildSpec) -> None:
+    if spec.ssh and builder.name != HERE:
+        raise LongshoreError(
+            f"{spec.name} is built with keys of this machine (build.ssh), which don't travel to"
+            f" {builder.name}.",
+            where=spec.where,
+            hint="Build it on this machine's own engine, or give the step a key as a secret"
+            " (RUN --mount=type=secret).",
         )

@@ -13,13 +13,13 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
-from longshore.errors import LongshoreError, Problems, RenderError
+from longshore.errors import LongshoreError, Problems, RenderError, Where
+from longshore.images.keys import cache_of, contexts_of, options_of, pairs, secrets_of, ssh_of
 from longshore.images.reference import parse
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.model import Target
-from longshore.render import Renderer
 from longshore.records import dataclass
-from longshore.render.document import Map
+from longshore.render import Renderer
 from longshore.render.merge import as_items
 from longshore.render.parts import LocalFile
 from longshore.render.renderer import BuiltService
@@ -27,6 +27,7 @@ from longshore.render.renderer import BuiltService
 _KNOWN = {
     "context", "dockerfile", "dockerfile_inline", "args", "target", "secrets", "platforms", "labels",
     "network", "extra_hosts", "shm_size", "no_cache", "pull", "tags", "cache_from", "cache_to",
+    "additional_contexts", "ssh", "entitlements", "privileged", "ulimits", "isolation",
 }  # fmt: skip
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -51,8 +52,14 @@ class BuildSpec:
     builder: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """``network``, ``shm-size``, ``hosts``, ``pull``, ``no_cache``: as the agent takes them."""
+    """What :func:`longshore.images.keys.options_of` gives: as the agent takes it."""
     cache_from: tuple[str, ...] = ()
+    contexts: Mapping[str, Path | str] = field(default_factory=dict)
+    """Further contexts by name: folders of this machine, or what BuildKit fetches itself."""
+    ssh: tuple[str, ...] = ()
+    """Agents and keys of this machine that steps may use: ``ID`` or ``ID=PATH``."""
+    where: Where | None = field(default=None, compare=False)
+    """The place of its ``build``."""
 
     @property
     def name(self) -> str:
@@ -189,7 +196,7 @@ def _spec(
     tags += [str(tag) for tag in as_items(said.get("tags"))]
     platform = service.policy.platform or service.service.get("platform")
     platforms = policy.platforms or tuple(map(str, as_items(said.get("platforms")))) or settings.platforms
-    labels = _pairs(said.get("labels"), {})
+    _isolation(service, said, where)
     return BuildSpec(
         app=target.app.name,
         services=(service.name,),
@@ -199,14 +206,26 @@ def _spec(
         dockerfile=dockerfile,
         text=text,
         target=policy.target or (str(said["target"]) if said.get("target") else None),
-        args={**_pairs(said.get("args"), {k: v.value for k, v in target.env.items()}), **policy.args},
-        secrets={**_secrets(target, service, said, secrets), **policy.secrets},
+        args={**pairs(said.get("args"), {k: v.value for k, v in target.env.items()}), **policy.args},
+        secrets={**secrets_of(target, service, said, secrets), **policy.secrets},
         platforms=platforms or ((str(platform),) if platform else ()),
         builder=policy.builder,
-        labels=labels,
-        options=_options(said),
-        cache_from=tuple(map(_cache, as_items(said.get("cache_from")))),
+        labels=pairs(said.get("labels"), {}),
+        options=options_of(said, where),
+        cache_from=tuple(map(cache_of, as_items(said.get("cache_from")))),
+        contexts=contexts_of(service, said),
+        ssh=ssh_of(target, service, said),
+        where=where,
     )
+
+
+def _isolation(service: BuiltService, said: Mapping[str, Any], where: Where) -> None:
+    if str(said.get("isolation") or "default") != "default":
+        raise RenderError(
+            f"build.isolation of {service.name} is for engines on Windows, and would be lost.",
+            where=where,
+            hint="Take it out.",
+        )
 
 
 def _context(target: Target, service: BuiltService, said: Mapping[str, Any], policy: BuildPolicy) -> Path:
@@ -246,82 +265,6 @@ def _dockerfile(
             where=where,
             hint="`invoke dockerfile` writes one." if isinstance(error, FileNotFoundError) else "",
         ) from None
-
-
-def _pairs(value: Any, env: Mapping[str, str]) -> dict[str, str]:
-    """A mapping or a list of ``KEY=value``; a key alone takes its value from ``.env``, or is left out."""
-    pairs: dict[str, str | None] = {}
-    if isinstance(value, Mapping):
-        pairs = {str(key): None if one is None else _text(one) for key, one in value.items()}
-    else:
-        for item in as_items(value):
-            key, equals, one = str(item).partition("=")
-            pairs[key] = one if equals else None
-    found = {key: env.get(key) if one is None else one for key, one in pairs.items()}
-    return {key: one for key, one in found.items() if one is not None}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _secrets(
-    target: Target, service: BuiltService, said: Mapping[str, Any], secrets: Mapping[str, Any]
-) -> dict[str, str]:
-    found = {}
-    for item in as_items(said.get("secrets")):
-        where = getattr(item, "where", service.service.where)
-        source = str(item.get("source")) if isinstance(item, Map) else str(item)
-        name = str(item.get("target") or source) if isinstance(item, Map) else source
-        entry = secrets.get(source)
-        if not isinstance(entry, Map):
-            raise RenderError(
-                f"{service.name} is built with the secret {source}, which is not defined.", where=where
-            )
-        if entry.get("environment"):
-            variable = str(entry["environment"])
-            value = target.env[variable].value if variable in target.env else os.environ.get(variable)
-            if value is None:
-                raise RenderError(
-                    f"The build secret {source} is the variable {variable}, which is not set.",
-                    where=entry.where,
-                    hint="Set it in the environment's env file, or in this shell.",
-                )
-            found[name] = value
-            continue
-        file = entry.get("file")
-        if not isinstance(file, LocalFile) or file.path is None:
-            raise RenderError(f"The build secret {source} has no file here.", where=entry.where)
-        try:
-            found[name] = file.path.read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise RenderError(
-                f"The build secret {source} can't be read: {error.strerror}.", where=file.where
-            ) from None
-    return found
-
-
-def _options(said: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if said.get("network"):
-        found["network"] = str(said["network"])
-    if said.get("shm_size"):
-        found["shm-size"] = str(said["shm_size"])
-    hosts = said.get("extra_hosts")
-    if isinstance(hosts, Mapping):
-        found["hosts"] = [f"{name}:{address}" for name, address in hosts.items()]
-    elif hosts:
-        found["hosts"] = [str(one).replace("=", ":", 1) for one in as_items(hosts)]
-    for key in ("pull", "no_cache"):
-        if _text(said.get(key, False)) == "true":
-            found[key] = True
-    return found
-
-
-def _cache(value: Any) -> str:
-    """A plain reference is short for ``type=registry,ref=…``."""
-    text = str(value)
-    return text if "=" in text else f"type=registry,ref={text}"
 
 
 def cache_tag(branch: str, suffix: str = "") -> str:

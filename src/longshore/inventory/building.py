@@ -45,6 +45,10 @@ class BuildSettings:
     """Whether an image may be made of changes that are not committed; ``None``: unless in production."""
     provenance: bool = False
     sbom: bool = False
+    buildx: str | None = None
+    """The name of a builder that ``docker buildx`` knows; ``None``: the engine, or a BuildKit of ours."""
+    buildkit: str = "moby/buildkit:buildx-stable-1"
+    """The image of a BuildKit of ours, which is started where the engine's own can't do what is asked."""
 
 
 _PLATFORMS = ListOf(
@@ -109,6 +113,19 @@ BUILD = Section(
         ),
         Setting("provenance", Flag(), "Whether images carry a provenance attestation.", "false"),
         Setting("sbom", Flag(), "Whether images carry a list of what is in them.", "false"),
+        Setting(
+            "buildx",
+            Text("a builder's name", "shared", pattern=_NAME, rule="the name of a builder"),
+            "A builder that `docker buildx` knows on the builders: of the driver docker-container, remote or"
+            " kubernetes.",
+            "the engine's own",
+        ),
+        Setting(
+            "buildkit",
+            Text("an image", "registry.example.org/buildkit:v0.19", pattern=r"\S+", rule="an image"),
+            "What a BuildKit of ours is started from, where the engine has the older image store.",
+            "moby/buildkit:buildx-stable-1",
+        ),
     )
 )
 

@@ -9,7 +9,7 @@ import select
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from longshore.errors import HostError
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 class LocalLink:
     """A :class:`longshore.remote.session.Link` to the machine that Longshore runs on."""
 
-    def __init__(self, host: Host, passwords: PasswordSource, *, state_dir: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        passwords: PasswordSource,
+        *,
+        state_dir: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """``environment``: variables that what runs here has besides our own."""
         self.host = host.name
+        self._environment = {**os.environ, **(environment or {})}
         self._ssh = host.ssh
         self._passwords = passwords
         self._state_dir = state_dir
@@ -125,7 +134,7 @@ class LocalLink:
 
     def _stream(self, argv: list[str], *, merged: bool = False) -> _ProcessStream:
         try:
-            return _ProcessStream(argv, merged=merged)
+            return _ProcessStream(argv, merged=merged, environment=self._environment)
         except OSError as error:
             raise HostError(f"`{argv[0]}` can't be started: {error.strerror}.", where=self.host) from error
 
@@ -136,7 +145,7 @@ class LocalLink:
 class _ProcessStream:
     """A :class:`longshore.remote.conversation.Stream` over a child process."""
 
-    def __init__(self, argv: list[str], *, merged: bool) -> None:
+    def __init__(self, argv: list[str], *, merged: bool, environment: Mapping[str, str]) -> None:
         # A session of its own: Ctrl-C is for us, the agent learns of it by the end of its input.
         self._process = subprocess.Popen(
             argv,
@@ -145,6 +154,7 @@ class _ProcessStream:
             # One pipe keeps the order in which a command wrote; the agent's lines must stay apart.
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             bufsize=0,
+            env=environment,
             start_new_session=True,
         )
         assert self._process.stdin and self._process.stdout

@@ -285,4 +285,23 @@ def _build(value: Any, base: Path, where: Where) -> Map:
     context = result.get("context", ".")
     if isinstance(context, str) and "://" not in context and not context.startswith(("git@", "/", "~")):
         result["context"] = parts.local_file(context, base, where=where)
+    if result.get("additional_contexts"):
+        result["additional_contexts"] = _contexts(result["additional_contexts"], base, where)
+    return result
+
+
+def _contexts(value: Any, base: Path, where: Where) -> Any:
+    """``additional_contexts`` as a mapping, its folders as paths of the controller."""
+    if isinstance(value, Map):
+        entries = [(str(name), one, value.where_of(name)) for name, one in value.items()]
+    elif isinstance(value, Items):
+        pairs = [(*str(item).partition("=")[::2], getattr(item, "where", where)) for item in value]
+        entries = [(name, one, place) for name, one, place in pairs]
+    else:
+        return value
+    result = Map(where)
+    for name, one, place in entries:
+        text = str(one)
+        elsewhere = "://" in text or text.startswith(("git@", "service:", "target:"))
+        result.put(name, one if elsewhere else parts.local_file(one, base, where=place), place)
     return result

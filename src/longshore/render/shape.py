@@ -58,7 +58,13 @@ _INNER: dict[str, dict[str, Kinds]] = {
     "logging": {"driver": _TEXT, "options": _MAP},
     "healthcheck": {"test": _TEXT_OR_LIST, "disable": _SCALAR},
     "extends": {"service": _TEXT, "file": _TEXT},
-    "build": {"context": _TEXT},
+    "build": {
+        "context": _TEXT,
+        "additional_contexts": _EITHER,
+        "ssh": ("a text", "a list", "a mapping"),
+        "entitlements": _LIST,
+        "ulimits": _MAP,
+    },
 }
 _TOP: dict[str, Kinds] = {"file": _TEXT, "environment": _TEXT, "content": _TEXT, "name": _TEXT}
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from longshore.errors import LongshoreError, Problems
 from longshore.images.build import Building, Built, Way
-from longshore.images.builders import HERE, Builder, engine_here, link_here, look, names_of, share_out
+from longshore.images.builders import (
+    HERE,
+    Builder,
+    Part,
+    engine_here,
+    link_here,
+    look,
+    names_of,
+    share_out,
+)
+from longshore.images.buildkit import equipped
 from longshore.images.reference import parse
 from longshore.images.spec import BuildSpec, Git, read_git, specs
 from longshore.remote.fleet import each
@@ -52,6 +62,7 @@ def build_images(
         allowed = {spec.image: names_of(fleet.environment, spec, here=is_here) for spec in wanted}
         builders = _builders(fleet, {name for names in allowed.values() for name in names}, stack)
         parts = share_out(wanted, allowed, builders, whole=way == "keep")
+        builders = _equipped(fleet, builders, parts, way)
         building = Building(
             fleet.environment, builders, parts, fleet.output, git=git, no_cache=no_cache, pull=pull
         )
@@ -113,11 +124,27 @@ def _check_registries(wanted: Sequence[BuildSpec]) -> None:
 def _builders(fleet: Fleet, names: Iterable[str], stack: contextlib.ExitStack) -> dict[str, Builder]:
     def one(name: str) -> Builder:
         if name == HERE:
-            return look(name, stack.enter_context(link_here()))
-        return look(name, fleet.links.link(name))
+            return look(name, stack.enter_context(link_here()), buildx)
+        return look(name, fleet.links.link(name), buildx)
 
-    wanted = [name for name in (HERE, *fleet.environment.hosts) if name in set(names)]
-    outcomes = each(wanted, one, parallel=fleet.environment.parallel)
+    buildx = fleet.environment.build.buildx or ""
+    return _at_once(fleet, [name for name in (HERE, *fleet.environment.hosts) if name in set(names)], one)
+
+
+def _equipped(
+    fleet: Fleet, builders: Mapping[str, Builder], parts: Sequence[Part], way: Way
+) -> dict[str, Builder]:
+    """The builders that have something to build, each able to."""
+
+    def one(name: str) -> Builder:
+        mine = [part for part in parts if part.builder == name]
+        return equipped(builders[name], mine, way, fleet.environment, fleet.output)
+
+    return _at_once(fleet, list(dict.fromkeys(part.builder for part in parts)), one)
+
+
+def _at_once(fleet: Fleet, names: Sequence[str], do: Callable[[str], Builder]) -> dict[str, Builder]:
+    outcomes = each(names, do, parallel=fleet.environment.parallel)
     errors = [outcome.error for outcome in outcomes.values() if outcome.error is not None]
     if errors:
         raise errors[0] if len(errors) == 1 else Problems(errors)

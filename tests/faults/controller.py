@@ -24,7 +24,7 @@ import longshore.verify
 from longshore.agent import wire
 from longshore.remote import program
 from longshore.remote.conversation import AgentSession
-from longshore.rollout import Rollout
+from longshore.rollout.rollout import Rollout
 
 LONGEST = 90.0
 

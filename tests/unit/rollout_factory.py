@@ -11,8 +11,9 @@ from longshore.errors import LongshoreError
 from longshore.remote.fake import FakeFleet, FakeSession
 from longshore.remote.session import Session
 from longshore.render.bundle import Bundle, BundleFile, ServiceFacts
-from longshore.rollout import Facts, Move, Report, Rollout
+from longshore.rollout import Facts, Move, Report
 from longshore.rollout.moves import Story
+from longshore.rollout.rollout import Rollout
 
 HOSTS = ("h1", "h2", "h3")
 

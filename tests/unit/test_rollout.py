@@ -18,9 +18,10 @@ from longshore.errors import AgentError, ConnectionLostError
 from longshore.inventory.model import Migrate, SmokeCheck
 from longshore.remote.fake import FakeFleet, FakeSession
 from longshore.roles import Hook, HookName, Role
-from longshore.rollout import Facts, Move, Report, Rollout
+from longshore.rollout import Facts, Move, Report
 from longshore.rollout.crew import Crew
 from longshore.rollout.moves import Story
+from longshore.rollout.rollout import Rollout
 
 MIGRATE = Migrate("api", ("alembic", "upgrade", "head"))
 

@@ -1,6 +1,8 @@
-"""Running a plan over the fleet, and taking it back when it is not good."""
+"""Running a plan over the fleet, and taking it back when it is not good.
+
+Only the values here: :class:`longshore.rollout.rollout.Rollout` is imported when there is something to do.
+"""
 
 from longshore.rollout.moves import Facts, HostReport, Move, Report
-from longshore.rollout.rollout import Rollout
 
-__all__ = ["Facts", "HostReport", "Move", "Report", "Rollout"]
+__all__ = ["Facts", "HostReport", "Move", "Report"]

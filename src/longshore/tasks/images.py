@@ -85,7 +85,7 @@ def _run(
 ) -> None:
     from longshore.tasks.building import build_images, tell, with_settings
     from longshore.tasks.fleet import open_fleet
-    from longshore.tasks.pinning import bring_built
+    from longshore.tasks.readying import bring_built
 
     with open_fleet(env=env, app=app, limit=limit, json=json, values=True) as opened:
         fleet = with_settings(opened, **changes) if changes else opened

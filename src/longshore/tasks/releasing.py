@@ -18,17 +18,16 @@ from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, questio
 from longshore.remote.session import Session
 from longshore.render import Renderer
 from longshore.render.bundle import Bundle
-from longshore.rollout import HostReport, Move, Report, Rollout
-from longshore.rollout.batches import batches
+from longshore.rollout import HostReport, Move, Report
 from longshore.rollout.moves import Story
-from longshore.rollout.rollback import releases_to_go_back_to
 from longshore.tasks.fleet import Fleet
 from longshore.tasks.notifying import tell_webhooks
-from longshore.tasks.pinning import Ready, built_here, make_ready, pin
+from longshore.tasks.pinning import pin
 from longshore.tasks.words import says_yes
 
 if TYPE_CHECKING:
     from longshore.plan.saved import SavedPlan
+    from longshore.tasks.readying import Ready
 
 
 def deploy_app(
@@ -56,6 +55,8 @@ def deploy_app(
             return _tell(fleet, Report(app, _nothing_to_do(now), time.monotonic() - started))
         for text, names in grouped(now).items():
             fleet.output.say(f"{', '.join(names)}: {text}")
+        from longshore.tasks.readying import make_ready  # now: most runs find nothing to do
+
         ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
         story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
         if on_lost_controller:
@@ -103,6 +104,8 @@ def _moved_on(report: Report) -> bool:
 
 def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
     """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good."""
+    from longshore.rollout.rollback import releases_to_go_back_to
+
     started = time.monotonic()
     seen = look(fleet, app, {})
     wanted = releases_to_go_back_to(app, seen, to)
@@ -139,6 +142,9 @@ def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
 
 
 def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:
+    from longshore.rollout.batches import batches
+    from longshore.rollout.rollout import Rollout
+
     def ask(question: str) -> bool:
         fleet.output.close()
         return yes or says_yes(question)
@@ -174,7 +180,11 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
         raise DeployError(f"The env of {app} is not known here: {', '.join(unknown) or 'it is encrypted'}.")
     renderer = Renderer()
     rule = next(iter(targets.values())).app.pin
-    known = built_here(fleet, app) if fleet.environment.registry == "none" else fleet.built
+    known = fleet.built
+    if fleet.environment.registry == "none":
+        from longshore.tasks.readying import built_here
+
+        known = built_here(fleet, app)
     resolved = (
         Resolved({}, {})
         if rule == "never"

@@ -29,7 +29,8 @@ def ensure(args: Dict[str, Any], environment: Dict[str, str], folder: str) -> Di
     cache stays. Raises ``Refusal`` when its image can't be had or it doesn't start.
     """
     files = settings(args, folder)
-    said = json.dumps([args["image"], files], sort_keys=True)
+    allow = sorted(args.get("allow") or [])
+    said = json.dumps([args["image"], files, allow], sort_keys=True)
     made = os.path.join(folder, f"{NAME}.made")
     key = hashlib.sha256(said.encode()).hexdigest()
     code, told = _run(["inspect", "--bootstrap", NAME], environment)
@@ -39,7 +40,8 @@ def ensure(args: Dict[str, Any], environment: Dict[str, str], folder: str) -> Di
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
-        code, told = _run(create(args["image"], next(iter(files)), _option(environment)), environment)
+        words = create(args["image"], f"{_option(environment)}={next(iter(files))}", allow)
+        code, told = _run(words, environment)
         if code == 0:
             code, told = _run(["inspect", "--bootstrap", NAME], environment)
         if code != 0:
@@ -54,8 +56,6 @@ def settings(args: Dict[str, Any], folder: str) -> Dict[str, str]:
     """Path to text: ``buildkitd.toml`` first, and the certificates that it names."""
     certificates: Dict[str, str] = {}
     lines: List[str] = []
-    if args.get("allow"):
-        lines.append(f"insecure-entitlements = {json.dumps(sorted(args['allow']))}")
     plain = set()
     for one in sorted(args.get("registries") or [], key=lambda one: str(one["name"])):
         mirror = str(one.get("mirror") or "").partition("://")[2] or str(one.get("mirror") or "")
@@ -74,10 +74,13 @@ def settings(args: Dict[str, Any], folder: str) -> Dict[str, str]:
     return {os.path.join(folder, "buildkitd.toml"): "".join(f"{line}\n" for line in lines), **certificates}
 
 
-def create(image: str, config: str, option: str) -> List[str]:
-    """The words after ``docker buildx`` that make it."""
-    driver = ["--driver=docker-container", f"--driver-opt=image={image}"]
-    return ["create", f"--name={NAME}", *driver, f"{option}={config}"]
+def create(image: str, config: str, allow: List[str]) -> List[str]:
+    """The words after ``docker buildx`` that make it. ``config`` is a whole option."""
+    words = ["create", f"--name={NAME}", "--driver=docker-container", f"--driver-opt=image={image}", config]
+    if allow:
+        # Not in its file: buildx gives it such a flag of its own, and that wins.
+        words.append("--buildkitd-flags=" + " ".join(f"--allow-insecure-entitlement={one}" for one in allow))
+    return words
 
 
 def _option(environment: Dict[str, str]) -> str:

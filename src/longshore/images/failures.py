@@ -47,6 +47,13 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
         "Run it again: what has arrived stays.",
     ),
     (
+        r"granting entitlement .* is not allowed",
+        "not-allowed",
+        "the builder gives no step such rights",
+        "`builder: {entitlements: …}` in its engine's daemon.json allows them; for a builder of yours, its"
+        " buildkitd.toml.",
+    ),
+    (
         r"exec format error",
         "no-emulation",
         "programs of that platform can't run on the builder",

@@ -47,7 +47,7 @@ class _Host(Switch):
         self.ups: list[str] = []
         self.trouble: list[Exception] = []
 
-    def _up(self, release: str, *, forward: bool = False) -> None:
+    def _up(self, release: str, *, forward: bool = False, canary: Any = None) -> None:
         self.ups.append(release)
         if self.trouble:
             raise self.trouble.pop(0)

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO
 from longshore.console.masks import Masks, remember
 from longshore.errors import AgentError, HookError, LongshoreError, Problems
 
-_PULL_PAUSE = 5.0
+_PAUSES = {"pulling": 5.0, "canary": 10.0, "mirror": 10.0}
 
 
 class Output(Protocol):
@@ -156,21 +156,21 @@ class PlainOutput(_Base):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._width = 0
-        self._pulls: dict[str, float] = {}
+        self._told: dict[tuple[str, str], float] = {}
 
     def say(self, text: str) -> None:
         self._line(text)
 
-    def _pull_is_due(self, host: str) -> bool:
-        """Progress in bytes is for those who watch; a log gets a line each five seconds."""
-        now = time.monotonic()
-        due = now - self._pulls.get(host, -_PULL_PAUSE) >= _PULL_PAUSE
-        if due:
-            self._pulls[host] = now
+    def _is_due(self, host: str, state: str) -> bool:
+        """Progress in bytes or requests is for those who watch; a log gets a line each few seconds."""
+        pause, now = _PAUSES.get(state, 0.0), time.monotonic()
+        due = now - self._told.get((host, state), -pause) >= pause
+        if due and pause:
+            self._told[(host, state)] = now
         return due
 
     def step(self, host: str, state: str, detail: str = "", **facts: Any) -> None:
-        if state == "pulling" and not self._pull_is_due(host):
+        if not self._is_due(host, state):
             return
         self._width = max(self._width, len(host))
         self._line(f"{host:<{self._width}}  {state}{'  ' + detail if detail else ''}")

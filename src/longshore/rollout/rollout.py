@@ -16,6 +16,7 @@ from longshore.remote.session import Session
 from longshore.roles import HookName
 from longshore.rollout import words
 from longshore.rollout.batches import batches, before_migration, smokes_after
+from longshore.rollout.canary import Canary
 from longshore.rollout.crew import Crew
 from longshore.rollout.hooks import run_role_checks, tell_hooks
 from longshore.rollout.lost import Reopen, find_again, is_lost
@@ -142,9 +143,27 @@ class Rollout:
                 if number > 1:
                     self._between(number, count, wanted)
                 self.output.say(f"batch {number} of {count}: {', '.join(wanted) or 'no host is left of it'}")
-            self._tolerantly(wanted, self.steps.switch, begins=True)
+            self._switch(wanted)
             if smokes_after(number, count):
                 self._smoke(all_batches[:number])
+
+    def _switch(self, hosts: list[str]) -> None:
+        """Switch these hosts; with a canary, when the release has proved itself on them."""
+        traffic = self.story.policy.traffic
+        if traffic.wanted:
+            self._tolerantly(hosts, self.steps.run_beside, begins=True)
+            shared = [host for host in self._moving() if self.steps.beside.get(host)]
+            shared = [host for host in shared if host in hosts]
+            try:
+                Canary(self.steps, self.crew, self.output, traffic, self._tolerantly).run(
+                    shared, self._moving
+                )
+            except DeployError as error:
+                self.problems.append(error)
+                raise _StoppedError from None
+            moving = self._moving()
+            hosts = [host for host in hosts if host in moving]
+        self._tolerantly(hosts, self.steps.switch, begins=True)
 
     def _between(self, number: int, count: int, coming: list[str]) -> None:
         """Wait, ask, and see that what was switched is still good: that is what the waiting is for."""

@@ -24,6 +24,8 @@ class Steps:
         self.output = output
         self.moves = {move.host: move for move in story.moves}
         self.started = time.monotonic()
+        self.beside: dict[str, tuple[str, ...]] = {}
+        """Host to the services of which the new release runs beside the old one."""
         self._noted: set[str] = set()
 
     def lock(self, host: str) -> None:
@@ -70,10 +72,31 @@ class Steps:
         self.output.step(host, "migrating", " ".join(migrate.command))
         self.sessions[host].call(wire.MIGRATE, {**self._args(move), **args}, on_event=self._teller(host))
 
+    def run_beside(self, host: str) -> None:
+        """Have the release run beside the old one, which goes on serving."""
+        move, session = self.moves[host], self.sessions[host]
+        run_hooks("before_switch", move, self.story, session, self.output)
+        self.output.step(host, "starting beside the old", move.release)
+        args = {**self._args(move), "do": "begin"}
+        answer = session.call(wire.CANARY, args, on_event=self._teller(host))
+        self.beside[host] = tuple(answer["services"])
+
+    def give(self, host: str, *, share: int, mirror: int) -> None:
+        """Give what runs beside the old one a share of the requests, or copies of them (percent)."""
+        args = {**self._args(self.moves[host]), "do": "give", "share": share, "mirror": mirror}
+        self.sessions[host].call(wire.CANARY, args, on_event=self._teller(host))
+
+    def look(self, host: str) -> Mapping[str, Any]:
+        """What both have answered since: service to ``old`` and ``new`` (``agent.metrics.Meter.of``)."""
+        args = {**self._args(self.moves[host]), "do": "look"}
+        found: Mapping[str, Any] = self.sessions[host].call(wire.CANARY, args)["services"]
+        return found
+
     def switch(self, host: str) -> None:
         """Make the release run, and wait until it is good."""
         move, session = self.moves[host], self.sessions[host]
-        run_hooks("before_switch", move, self.story, session, self.output)
+        if host not in self.beside:
+            run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(host, "switching", move.release)
         session.call(wire.SWITCH, self._args(move), on_event=self._teller(host))
         self.verify(host)

@@ -322,3 +322,19 @@ def test_a_tool_that_can_not_be_started_is_a_sentence(tools: Path, tmp_path: Pat
     (tools / "op").chmod(0o755)
     with pytest.raises(LongshoreError, match="op"):
         ask(parsed("op://a/b/c"), root=tmp_path)
+
+
+def test_a_sops_file_that_would_lose_a_part_of_a_value_is_refused(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "sops", out="A=$2y$10$abcdefgh\nB='$2y$10$abcdefgh'\n")
+    assert list(ask(parsed("ref+sops://x.env#B"), root=tmp_path).values()) == ["$2y$10$abcdefgh"]
+    with pytest.raises(InventoryError, match=r"has a \$ and a name that is not set"):
+        ask(parsed("ref+sops://x.env#A"), root=tmp_path)
+
+
+def test_a_call_that_fails_is_said_once_with_all_that_it_was_for(tools: Path, tmp_path: Path) -> None:
+    stand_in(tools, "sops", err="Could not decrypt value: cipher: message authentication failed", code=1)
+    with pytest.raises(
+        InventoryError, match=r"KEY_0, KEY_1 of shop \(sops://x.yaml\): SOPS says that"
+    ) as caught:
+        ask(parsed("ref+sops://x.yaml#A"), parsed("ref+sops://x.yaml#B"), root=tmp_path)
+    assert str(caught.value).count("\n") == 0

@@ -6,16 +6,13 @@ bw, bws, lpass 1.3, doppler 3, aws 1 and 2, gcloud, vault, sops 3.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
-from longshore import dotenv
 from longshore.records import dataclass
+from longshore.secrets import answers
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 Read = Callable[[str, str, str], str]
@@ -48,92 +45,6 @@ class Adapter:
     errors: tuple[tuple[str, str, str], ...] = ()
     """A regular expression of what the tool says, the sentence for it, and what to do."""
     install: str = ""
-
-
-def one_line_off(text: str, ref: str, field: str) -> str:
-    """The answer without the newline that the tool adds."""
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError("not JSON") from None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _pick(found: Any, field: str) -> str:
-    if not isinstance(found, dict):
-        raise LookupError(f"it is not a set of fields, so there is no {field!r} in it")
-    if field not in found or found[field] is None:
-        names = ", ".join(sorted(map(str, found))[:12]) or "none"
-        raise LookupError(f"it has no field {field!r} (it has: {names})")
-    return _text(found[field])
-
-
-def _bitwarden(text: str, ref: str, field: str) -> str:
-    item = _json(text)
-    login = item.get("login") or {}
-    known = {name: login.get(name) for name in ("password", "username", "totp")} | {
-        "notes": item.get("notes")
-    }
-    own = {str(one.get("name")): one.get("value") for one in item.get("fields") or []}
-    return _pick({name: value for name, value in (known | own).items() if value is not None}, field)
-
-
-def _bitwarden_secret(text: str, ref: str, field: str) -> str:
-    return _pick(_json(text), "value")
-
-
-def _aws(text: str, ref: str, field: str) -> str:
-    answer = _json(text)
-    if answer.get("SecretString") is not None:
-        secret = str(answer["SecretString"])
-    else:
-        secret = _decoded(str(answer["SecretBinary"]))
-    if not field:
-        return secret
-    try:
-        inside = json.loads(secret)
-    except ValueError:
-        raise LookupError(f"it is not JSON, so there is no {field!r} in it") from None
-    return _pick(inside, field)
-
-
-def _decoded(text: str) -> str:
-    try:
-        padded = text.strip() + "=" * (-len(text.strip()) % 4)
-        return base64.b64decode(padded.translate(str.maketrans("-_", "+/")), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise ValueError("not text in base64") from None
-
-
-def _google(text: str, ref: str, field: str) -> str:
-    secret = _decoded(text)
-    return _pick(_json(secret), field) if field else secret
-
-
-def _vault(text: str, ref: str, field: str) -> str:
-    data = _json(text)["data"]
-    # Version 2 of the engine wraps the fields, version 1 doesn't.
-    inner = data.get("data") if isinstance(data, dict) and "metadata" in data else data
-    return _pick(inner, field)
-
-
-def _sops(text: str, ref: str, field: str) -> str:
-    if ref.endswith(".env"):
-        # As it was written before it was encrypted, and so read as every env file.
-        return _pick({entry.key: entry.value for entry in dotenv.read(text, ref)}, field)
-    # Numbers as SOPS has them, not as Python would write them.
-    return _pick(json.loads(text, parse_float=str, parse_int=str), field)
 
 
 _SIGN_IN = (
@@ -170,7 +81,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         options={"organization": ("--organizationid", "{value}")},
         takes_field=True,
         usual_field="password",
-        read=_bitwarden,
+        read=answers.bitwarden,
         errors=(
             (r"(?i)not found", "Bitwarden has no such item", "`bw sync` fetches what is new."),
             (r"(?i)more than one result", "Bitwarden has several such items", "Give the item's id."),
@@ -189,7 +100,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         program="bws",
         argv=("secret", "get", "{ref}", "--output", "json"),
         options={"profile": ("--profile", "{value}"), "server": ("--server-url", "{value}")},
-        read=_bitwarden_secret,
+        read=answers.bitwarden_secret,
         environment={"NO_COLOR": "1"},
         errors=(
             (
@@ -216,7 +127,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         last=("{ref}",),
         takes_field=True,
         usual_field="password",
-        read=one_line_off,
+        read=answers.one_line_off,
         environment={"LPASS_DISABLE_PINENTRY": "1", "LPASS_AUTO_SYNC_TIME": "60"},
         errors=(
             (
@@ -235,7 +146,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         program="doppler",
         argv=("secrets", "get", "{ref}", "--plain"),
         options={"project": ("--project", "{value}"), "config": ("--config", "{value}")},
-        read=one_line_off,
+        read=answers.one_line_off,
         environment={"DOPPLER_ENABLE_VERSION_CHECK": "false"},
         errors=(
             (
@@ -267,7 +178,7 @@ ADAPTERS: Mapping[str, Adapter] = {
             "stage": ("--version-stage", "{value}"),
         },
         takes_field=True,
-        read=_aws,
+        read=answers.aws,
         environment={"AWS_PAGER": "", "AWS_CLI_AUTO_PROMPT": "off"},
         errors=(
             (
@@ -295,7 +206,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         options={"project": ("--project={value}",), "version": ("{value}",)},
         defaults={"version": "latest"},
         takes_field=True,
-        read=_google,
+        read=answers.google,
         environment={
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
@@ -330,7 +241,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         last=("{ref}",),
         takes_field=True,
         field_needed=True,
-        read=_vault,
+        read=answers.vault,
         environment={"VAULT_CLI_NO_COLOR": "1"},
         errors=(
             (
@@ -361,15 +272,15 @@ ADAPTERS: Mapping[str, Adapter] = {
         takes_field=True,
         field_needed=True,
         may_be_empty=True,
-        read=_sops,
+        read=answers.sops,
         errors=(
             (
-                r"(?i)data key|no (age )?identit|no matching keys|could not decrypt",
+                r"(?i)data key|no (age )?identit|no matching keys",
                 "SOPS has no key that opens the file",
                 "Check SOPS_AGE_KEY_FILE, or your login to the key service.",
             ),
             (
-                r"(?i)MAC mismatch",
+                r"(?i)MAC mismatch|could not decrypt value|does not match sops' data format",
                 "SOPS says that the file was changed by hand",
                 "Change it with `sops FILE`.",
             ),
@@ -384,7 +295,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     ),
     "env": Adapter(title="the environment", example="ref+env://DB_PASSWORD"),
     "command": Adapter(
-        title="a command", example="{from: command, command: [pass, show, db]}", read=one_line_off
+        title="a command", example="{from: command, command: [pass, show, db]}", read=answers.one_line_off
     ),
     "literal": Adapter(title="a literal text", example="ref+literal://op://is/not/read"),
 }

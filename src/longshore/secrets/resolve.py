@@ -74,9 +74,12 @@ def resolve(asked: Iterable[Asked], *, root: Path, masks: Masks | None = None) -
             list(pool.map(call, calls.items()))
     if failures:
         told = (masks or Masks()).plus(values.values())
-        problems = [
-            _problem(one, failures[reference], told) for reference in failures for one in wanted[reference]
-        ]
+        # A call that failed is said once, with all that it was for.
+        alike: dict[tuple[int, str], list[Asked]] = {}
+        for reference, error in failures.items():
+            for one in wanted[reference]:
+                alike.setdefault((id(error), one.app), []).append(one)
+        problems = [_problem(group, failures[group[0].reference], told) for group in alike.values()]
         raise problems[0] if len(problems) == 1 else Problems(problems)
     return values
 
@@ -90,10 +93,15 @@ def _try(
         failures[reference] = error
 
 
-def _problem(one: Asked, error: LongshoreError, masks: Masks) -> InventoryError:
-    of = f" of {one.app}" if one.app else ""
-    message = f"{one.key}{of} ({one.reference}): {error.message}"
-    return InventoryError(masks.text(message), where=one.where, hint=masks.text(error.hint))
+def _problem(group: Sequence[Asked], error: LongshoreError, masks: Masks) -> InventoryError:
+    first = group[0]
+    keys = ", ".join(dict.fromkeys(one.key for one in group))
+    of = f" of {first.app}" if first.app else ""
+    asked = str(first.reference)
+    if len({one.reference for one in group}) > 1:
+        asked = asked.partition("#")[0]
+    message = f"{keys}{of} ({asked}): {error.message}"
+    return InventoryError(masks.text(message), where=first.where, hint=masks.text(error.hint))
 
 
 def _plain(reference: Reference) -> str:

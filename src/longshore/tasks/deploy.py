@@ -16,6 +16,9 @@ from longshore.tasks.command import done, task
         "why": "a sentence for the history",
         "wait": "how long to wait for another run's lock (30s, 5m)",
         "yes": "don't ask between batches (rollout.confirm)",
+        "canary": "this share of the requests first (10%, or 5%,25% in turn); none: all at once",
+        "canary-for": "how long each share, and the mirror, is watched (default: 1m)",
+        "mirror": "before that, copy so many GET and HEAD requests to the new release (5%)",
         "on-lost-controller": "what a host does that loses us after its switch: back, or keep what is good",
     },
 )
@@ -32,6 +35,9 @@ def deploy(
     why: str = "",
     wait: str = "0s",
     yes: bool = False,
+    canary: str = "",
+    canary_for: str = "",
+    mirror: str = "",
     on_lost_controller: str = "",
 ) -> None:
     """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
@@ -41,6 +47,11 @@ def deploy(
     patience = duration(wait, "--wait")
     lost = back_or_keep(on_lost_controller)
     overrides = set or ()
+    traffic = None
+    if canary or canary_for or mirror:
+        from longshore.tasks.traffic import asked
+
+        traffic = asked(canary=canary, canary_for=canary_for, mirror=mirror)
     saved = None
     if plan:
         from longshore.plan.saved import check_choice, load
@@ -63,7 +74,15 @@ def deploy(
         for name in fleet.chosen:
             with failures_told(fleet, name):
                 one = plans.get(name)
-                good = deploy_app(fleet, name, wait=patience, plan=one, yes=yes, on_lost_controller=lost)
+                good = deploy_app(
+                    fleet,
+                    name,
+                    wait=patience,
+                    plan=one,
+                    yes=yes,
+                    on_lost_controller=lost,
+                    traffic=traffic,
+                )
             if not good:
                 done(1)
 

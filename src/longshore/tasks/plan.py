@@ -9,6 +9,7 @@ from longshore.tasks.command import done, task
 if TYPE_CHECKING:
     from longshore.console import Output
     from longshore.plan import HostPlan, Plan
+    from longshore.tasks.fleet import Fleet
 
 
 @task(
@@ -38,7 +39,7 @@ def plan(
 
         plans = [plan_app(fleet, name, render_app(fleet, name), deep=True) for name in fleet.chosen]
         for one in plans:
-            _show(fleet.output, one, diff=diff)
+            _show(fleet.output, one, diff=diff, canary=_canary(fleet, one))
         if save:
             from longshore.plan.saved import save as write
 
@@ -55,7 +56,19 @@ def plan(
     done(2 if any(one.todo for one in plans) else 0)
 
 
-def _show(output: Output, plan: Plan, *, diff: bool) -> None:
+def _canary(fleet: Fleet, plan: Plan) -> str:
+    """What comes before the new release gets all requests (``rollout.traffic``), in words."""
+    if not plan.todo:
+        return ""
+    traffic = fleet.target(plan.app, plan.todo[0].host).app.rollout.traffic
+    if not traffic.wanted:
+        return ""
+    from longshore.tasks.traffic import for_plan
+
+    return for_plan(plan, traffic)[1]
+
+
+def _show(output: Output, plan: Plan, *, diff: bool, canary: str = "") -> None:
     from longshore.plan.words import headline, lines
 
     groups: dict[tuple[Any, ...], list[HostPlan]] = {}
@@ -73,8 +86,10 @@ def _show(output: Output, plan: Plan, *, diff: bool) -> None:
         output.say("")
     count, all_hosts = len(plan.todo), len(plan.hosts)
     would = f"{count} of {all_hosts} hosts would change" if count else "nothing to do"
+    if canary:
+        output.say(f"{plan.app}: {canary}")
     output.say(f"{plan.app}: {would}")
-    output.result(as_json(plan, diff=diff))
+    output.result({**as_json(plan, diff=diff), "canary": canary or None})
 
 
 def as_json(plan: Plan, *, diff: bool) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from longshore.tasks.words import says_yes
 if TYPE_CHECKING:
     from longshore.plan.saved import SavedPlan
     from longshore.tasks.readying import Ready
+    from longshore.tasks.traffic import Asked
 
 
 def deploy_app(
@@ -38,11 +39,13 @@ def deploy_app(
     plan: Plan | None = None,
     yes: bool = False,
     on_lost_controller: Literal["", "back", "keep"] = "",
+    traffic: Asked | None = None,
 ) -> bool:
     """Deploy one app to its chosen hosts; say how it went. Returns whether all is good.
 
     ``plan``: just that one, or none at all when a host has moved on since. ``wait``: seconds for another
     run's lock; what that run changed is then planned again. ``yes``: don't ask between batches.
+    ``traffic``: the canary that was asked for.
     """
     started = time.monotonic()
     until = started + wait
@@ -57,8 +60,11 @@ def deploy_app(
             fleet.output.say(f"{', '.join(names)}: {text}")
         from longshore.tasks.readying import make_ready  # now: most runs find nothing to do
 
+        policy = _policy(fleet, now, traffic)
         ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
-        story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
+        story = replace(
+            _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic())), policy=policy
+        )
         if on_lost_controller:
             story = replace(story, policy=replace(story.policy, on_lost_controller=on_lost_controller))
         report = _rollout(fleet, story, yes=yes)
@@ -67,6 +73,20 @@ def deploy_app(
             continue
         hosts = (*report.hosts, *_nothing_to_do(now))
         return _tell(fleet, replace(report, hosts=hosts, seconds=time.monotonic() - started))
+
+
+def _policy(fleet: Fleet, plan: Plan, asked: Asked | None) -> RolloutPolicy:
+    """How the release goes over the fleet, with the canary that was asked for. Raises ``LongshoreError`` when
+    there can't be one."""
+    policy = fleet.target(plan.app, plan.todo[0].host).app.rollout
+    if asked is None and not policy.traffic.wanted:
+        return policy
+    from longshore.tasks.traffic import for_plan
+
+    traffic, told = for_plan(plan, asked.over(policy.traffic) if asked else policy.traffic)
+    if told:
+        fleet.output.say(told)
+    return replace(policy, traffic=traffic)
 
 
 def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> Story:

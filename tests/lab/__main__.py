@@ -22,6 +22,7 @@ TOOK = {
     "test_dockerfile.py": 290,
     "test_deploy.py": 250,
     "test_images.py": 230,
+    "test_images_local.py": 50,
     "test_examples.py": 180,
     "test_faults.py": 175,
     "test_rollout.py": 175,

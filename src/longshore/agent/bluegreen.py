@@ -6,7 +6,6 @@ same names for those who look. Going back is the same, with the other release.
 """
 
 import os
-import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from longshore.agent import maintenance, overlays, pages, pausing, sharing
@@ -20,8 +19,6 @@ from longshore.agent.proxy import Proxy, routes_file
 from longshore.agent.store import AppStore, read_json
 
 ROUTES = "proxy.json"
-_GOES_ON = 0.3
-"""Seconds in which a request that was held has its connection to a container."""
 _PATIENCE = 3600.0
 """Seconds for the engine to stop a container: its grace period is the compose file's to say."""
 
@@ -234,12 +231,8 @@ class BlueGreen:
             self._drain(going)
 
     def _drain(self, going: Dict[str, List[str]]) -> None:
-        paused = pausing.state_of(self.store)
-        if paused is not None and any(going.values()):
-            # What is held knows the old containers only, and has no connection to them yet.
-            self._line(pausing.sentence(paused))
-            pausing.outlast(self.store)
-            time.sleep(_GOES_ON)
+        if any(going.values()):  # what is held knows the old containers, and has no connection to them yet
+            pausing.outlast_all([self.store])
         leaving: List[Tuple[str, int]] = []
         longest = 0.0
         addresses = self.proxy.addresses() if self.routes else {}

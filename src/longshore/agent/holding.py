@@ -41,9 +41,17 @@ def main(argv: List[str]) -> None:
             if not os.WIFSIGNALED(status):
                 os._exit(0)
         _wait(store, token, began)
-        _take_out(store, token)
+        # Where this can't be done: a question without anybody to answer it is a yes.
+        with contextlib.suppress(Refusal, EngineError, OSError):
+            overlays.end_pause(Engine(), store, _silent, token)
         os.pwrite(told, str(answer(listener, quiet=_QUIET, longest=_LATE)).encode(), 0)
     answer(listener, quiet=_LATE, longest=_LATE)
+    with contextlib.suppress(Refusal, EngineError, OSError):
+        overlays.forget_pause(Engine(), store, _silent, token)
+
+
+def _silent(kind: str, **facts: object) -> None:
+    """Nobody is there to be told."""
 
 
 def _wait(store: AppStore, token: str, began: float) -> None:
@@ -56,13 +64,6 @@ def _wait(store: AppStore, token: str, began: float) -> None:
         if left <= 0:
             return
         time.sleep(min(_POLL, left))
-
-
-def _take_out(store: AppStore, token: str) -> None:
-    """Who ended it by hand has done that already. Where it can't be done, a question without anybody to
-    answer it is a yes."""
-    with contextlib.suppress(Refusal, EngineError, OSError):
-        overlays.end_pause(Engine(), store, lambda *_, **__: None, token)
 
 
 def answer(listener: socket.socket, *, quiet: float, longest: float) -> int:

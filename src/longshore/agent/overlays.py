@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 from longshore.agent import maintenance, pages, pausing, wire
 from longshore.agent.engine import Engine
@@ -31,9 +31,11 @@ def steady(store: AppStore) -> Iterator[None]:
         yield
 
 
-def laid(dynamic: Dict[str, Any], store: AppStore) -> Dict[str, Any]:
-    """A release's routes with all that holds just now laid over them. Only inside of ``steady``."""
-    paused = pausing.over(dynamic, pausing.state_of(store), store.app)
+def laid(dynamic: Dict[str, Any], store: AppStore, *, hold: bool = True) -> Dict[str, Any]:
+    """A release's routes with all that holds just now laid over them; without ``hold`` a pause has not begun
+    yet. Only inside of ``steady``."""
+    hold = hold and pausing.state_of(store) is not None
+    paused = pausing.over(dynamic, pausing.lately(store), store.app, hold=hold)
     return maintenance.over(paused, maintenance.state_of(store), store.app)
 
 
@@ -55,15 +57,20 @@ def bare(dynamic: Dict[str, Any], app: str) -> Dict[str, Any]:
     return {**dynamic, "http": found}
 
 
-def _renew(proxy: Proxy, store: AppStore) -> None:
+def _renew(proxy: Proxy, store: AppStore, *, hold: bool = True) -> None:
     """Have the proxy's routes say what holds now. Raises ``Refusal`` when they don't."""
     there = proxy.file_of(store.app)
     if there:
-        proxy.route(store.app, laid(bare(there, store.app), store), {})
+        proxy.route(store.app, laid(bare(there, store.app), store, hold=hold), {})
+
+
+def state_dir(store: AppStore) -> str:
+    """The state folder that an app's folder is in."""
+    return os.path.dirname(store.root)
 
 
 def _proxy(engine: Engine, store: AppStore, emit: Emit) -> Proxy:
-    return Proxy(engine, os.path.dirname(store.root), emit)
+    return Proxy(engine, state_dir(store), emit)
 
 
 def _is_new(proxy: Proxy) -> bool:
@@ -90,14 +97,8 @@ def set_maintenance(engine: Engine, store: AppStore, emit: Emit, args: Dict[str,
         before = maintenance.state_of(store)
         state = None
         if args.get("on"):
-            page = None
-            if _is_new(proxy):
-                page = pages.serve(store, str(args.get("page") or ""))
-            elif args.get("page"):
-                oldest = ".".join(map(str, _OLDEST))
-                emit("note", message=f"503 without a page: that needs Traefik {oldest} or newer")
             # What a deploy noted stays: it says that nothing may be started on this schema.
-            state = maintenance.made(args, page)
+            state = maintenance.made(args, _page(proxy, store, emit, args))
             state.update({key: value for key, value in (before or {}).items() if key in ("deploy", "pass")})
         maintenance.put(store, state)
         try:
@@ -106,6 +107,39 @@ def set_maintenance(engine: Engine, store: AppStore, emit: Emit, args: Dict[str,
             maintenance.put(store, before)
             raise
     return {"state": state and {key: value for key, value in state.items() if key != "pass"}}
+
+
+def _page(proxy: Proxy, store: AppStore, emit: Emit, args: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    if _is_new(proxy):
+        return pages.serve(store, str(args.get("page") or ""))
+    if args.get("page"):
+        oldest = ".".join(map(str, _OLDEST))
+        emit("note", message=f"503 without a page: that needs Traefik {oldest} or newer")
+    return None
+
+
+def close(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> bool:
+    """Maintenance as a deploy wants it, with its note (``deploy``) and what lets its checks through
+    (``pass``); what a person has turned on before stays. Returns whether the proxy has a route of the app."""
+    proxy = _proxy(engine, store, emit)
+    served = bool(proxy.file_of(store.app).get("http", {}).get("routers"))
+    with steady(store):
+        state = maintenance.state_of(store)
+        if state is None:
+            state = maintenance.made(args, _page(proxy, store, emit, args) if served else None)
+        maintenance.put(store, {**state, "deploy": args["deploy"], "pass": str(args["pass"])})
+        if served:
+            _renew(proxy, store)
+    return served
+
+
+def reopen(engine: Engine, store: AppStore, emit: Emit, *, own: bool) -> None:
+    """The end of that: off, or as a person has turned it on before."""
+    with steady(store):
+        state = maintenance.state_of(store) or {}
+        kept = {key: value for key, value in state.items() if key not in ("deploy", "pass")}
+        maintenance.put(store, kept if kept and not own else None)
+        _renew(_proxy(engine, store, emit), store)
 
 
 def begin_pause(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -123,18 +157,19 @@ def begin_pause(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any
             "`longshore.proxy.image` says which; `invoke maintenance on` does without.",
         )
     with steady(store):
+        longer = pausing.state_of(store) is not None
         state = pausing.begin(store, args, int(entry.rpartition(":")[2]))
         try:
+            _renew(proxy, store, hold=longer)
             _renew(proxy, store)
         except Refusal:
-            pausing.end(store, state["token"])
+            pausing.forget(store, state["token"])
             raise
     return {"seconds": round(state["until"] - state["at"], 1), "until": state["until"]}
 
 
 def end_pause(engine: Engine, store: AppStore, emit: Emit, token: str = "") -> bool:
-    """Requests go on, those that were held among them. With ``token``: only if it is this pause. Returns
-    whether there was one."""
+    """No more requests are held. With ``token``: only if it is this pause. Returns whether there was one."""
     with steady(store):
         there = pausing.end(store, token)
         if there:
@@ -142,8 +177,15 @@ def end_pause(engine: Engine, store: AppStore, emit: Emit, token: str = "") -> b
     return there
 
 
+def forget_pause(engine: Engine, store: AppStore, emit: Emit, token: str) -> None:
+    """Nothing of this pause is left in the routes."""
+    with steady(store):
+        if pausing.forget(store, token):
+            _renew(_proxy(engine, store, emit), store)
+
+
 def resume(engine: Engine, store: AppStore, emit: Emit) -> Dict[str, Any]:
     """End a pause, and wait until all that was held has gone on. Gives ``paused``, whether there was one, and
     ``held``, how many requests were."""
-    there = store.exists() and end_pause(engine, store, emit)
+    there = store.exists() and pausing.state_of(store) is not None and end_pause(engine, store, emit)
     return {"paused": there, "held": pausing.outlast(store, 15.0) if there else 0}

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from longshore.agent import detached, wire
 from longshore.agent.store import AppStore, read_json, write
@@ -24,6 +24,10 @@ _LOCK = "pause.lock"
 _POLL = 0.02
 _ANSWERED = 10.0
 """Seconds in which what was held has its answer, when the pause is over."""
+GOES_ON = 1.0
+"""Seconds in which what was held has found its container and, mostly, its answer."""
+_LATELY = 30.0
+"""Seconds after its end in which a pause's question may still be asked."""
 _FIRST = 20_000_000
 """The priority of the route by which the proxy asks: before all of any app."""
 
@@ -31,8 +35,14 @@ _FIRST = 20_000_000
 def state_of(store: AppStore) -> Optional[Dict[str, Any]]:
     """``None`` without a pause; else ``by``, ``why``, ``at`` and ``until`` (s since the epoch), ``token``,
     ``port`` (where the holder listens) and ``entry`` (the proxy's port for plain HTTP)."""
+    found = lately(store)
+    return found if found is not None and found["until"] > time.time() else None
+
+
+def lately(store: AppStore) -> Optional[Dict[str, Any]]:
+    """The pause, also one that was over a moment ago: a request may just be on its way to ask."""
     found = read_json(os.path.join(store.root, _FILE))
-    return found if isinstance(found, dict) and float(found.get("until", 0)) > time.time() else None
+    return found if isinstance(found, dict) and float(found["until"]) + _LATELY > time.time() else None
 
 
 def begin(store: AppStore, args: Dict[str, Any], entry: int) -> Dict[str, Any]:
@@ -70,11 +80,19 @@ def _put(store: AppStore, state: Dict[str, Any]) -> None:
 
 def end(store: AppStore, token: str = "") -> bool:
     """There is no pause any more, or, with ``token``, not this one. Returns whether there was."""
-    path = os.path.join(store.root, _FILE)
-    found = read_json(path)
-    if not isinstance(found, dict) or token not in ("", found.get("token")):
+    found = lately(store)
+    if found is None or token not in ("", found["token"]):
         return False
-    os.unlink(path)
+    _put(store, {**found, "until": min(found["until"], time.time())})
+    return True
+
+
+def forget(store: AppStore, token: str) -> bool:
+    """Nobody asks for this pause any more. Returns whether that was to be said."""
+    found = read_json(os.path.join(store.root, _FILE))
+    if not isinstance(found, dict) or token != found.get("token"):
+        return False
+    os.unlink(os.path.join(store.root, _FILE))
     return True
 
 
@@ -118,6 +136,15 @@ def outlast(store: AppStore, seconds: float = wire.LONGEST_PAUSE + _ANSWERED) ->
         return 0
 
 
+def outlast_all(stores: List[AppStore]) -> None:
+    """Wait until the pauses of these apps are over, and what was held has gone on."""
+    paused = [store for store in stores if _is_held(store)]
+    for store in paused:
+        outlast(store)
+    if paused:
+        time.sleep(GOES_ON)
+
+
 def sentence(state: Dict[str, Any]) -> str:
     """The state in words."""
     why = f": {state['why']}" if state["why"] else ""
@@ -125,12 +152,14 @@ def sentence(state: Dict[str, Any]) -> str:
     return f"requests are held for another {left:.0f} s, by {state['by'] or 'someone'}{why}"
 
 
-def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str) -> Dict[str, Any]:
-    """Traefik's configuration with the pause laid over it."""
+def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str, *, hold: bool) -> Dict[str, Any]:
+    """Traefik's configuration with the pause laid over it. Without ``hold`` nobody asks, but who does gets an
+    answer: so it is before and after, for entry points don't change all at the same moment, and a request
+    that was there before a change still asks."""
     if state is None or not dynamic.get("http", {}).get("routers"):
         return dynamic
     http = dynamic["http"]
-    hold, asked, yes = f"{app}::pause:hold", f"{app}::pause", f"{app}::pause:yes"
+    holds, asked, yes = f"{app}::pause:hold", f"{app}::pause", f"{app}::pause:yes"
     path = f"/.longshore/pause/{state['token']}"
     question = {
         "address": f"http://127.0.0.1:{state['entry']}{path}",
@@ -142,10 +171,10 @@ def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str) -> 
     yes_always = {"status": ["300-599"], "service": "noop@internal", "query": "/"}
     middlewares = {
         **http.get("middlewares", {}),
-        hold: {"forwardAuth": question},
+        holds: {"forwardAuth": question},
         yes: {"errors": {**yes_always, "statusRewrites": {"300-599": 200}}},
     }
-    routers = {name: _held(router, hold) for name, router in http["routers"].items()}
+    routers = {name: _held(one, holds) if hold else one for name, one in http["routers"].items()}
     routers[asked] = {
         "rule": f"Path(`{path}`)",
         "priority": _FIRST,

@@ -184,8 +184,8 @@ class Proxy:
             self._wait_for(one, self.file_of(app))
 
     def _retire(self, old: List[Dict[str, Any]], wanted: Dict[str, Any]) -> None:
-        for app in self.apps() if old else ():  # what the old one holds back is the old one's to let go on
-            pausing.outlast(AppStore(os.path.dirname(self.root), app))
+        if old:  # what the old one holds back is the old one's to let go on
+            pausing.outlast_all([AppStore(os.path.dirname(self.root), app) for app in self.apps()])
         for one in old:
             self.emit("compose", line="the old proxy finishes what it has, and goes")
             patient = Engine(self.engine.path, timeout=float(wanted["grace"]) + 60)

@@ -1,0 +1,125 @@
+"""A deploy with a breaking migration: nothing of the old release may meet the new schema.
+
+The app is closed first: the proxy answers maintenance, what is under way is finished, and all that isn't
+needed for the migration stops. It opens when a release is committed, or when the old one is back. From the
+moment at which the schema may have been touched the host starts nothing of the old release by itself, whoever
+dies when: it stays closed, and a person decides.
+
+The note of that is with the maintenance's state, so whoever turns maintenance off by hand takes it away.
+"""
+
+from typing import Any, Dict, List, Tuple
+
+from longshore.agent import draining, maintenance, overlays
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
+from longshore.agent.health import Emit, containers
+from longshore.agent.order import in_order
+from longshore.agent.proxy import Proxy
+from longshore.agent.store import AppStore
+
+_PATIENCE = 3600.0
+"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
+
+
+def note_of(store: AppStore) -> Dict[str, Any]:
+    """Empty when no deploy has closed the app; else ``release``, ``keep`` (services that go on), ``own``
+    (whether maintenance was off before) and ``sealed``: the schema may be the new one."""
+    found: Dict[str, Any] = (maintenance.state_of(store) or {}).get("deploy") or {}
+    return found
+
+
+def sealed(store: AppStore) -> bool:
+    """Whether the old release must not be started here."""
+    return bool(note_of(store).get("sealed"))
+
+
+def close(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> Dict[str, Any]:
+    """Turn maintenance on, let requests under way finish, and stop all services but those of ``keep``.
+
+    ``release`` is the one that comes; ``pass`` lets the deploy's own checks through; ``page``, ``allow``,
+    ``retry_after``, ``by`` and ``why`` as for maintenance. Gives ``served``: whether there is a proxy's route
+    to close. Raises ``Refusal``.
+    """
+    before = maintenance.state_of(store) or {}
+    note = {
+        "release": str(args["release"]),
+        "keep": [str(name) for name in args.get("keep") or []],
+        "own": bool(before.get("deploy", {}).get("own", not before)),
+        "sealed": sealed(store),
+    }
+    served = overlays.close(engine, store, emit, {**args, "deploy": note})
+    _drain(engine, store, emit)
+    stop(engine, store, emit)
+    return {"served": served}
+
+
+def seal(store: AppStore, is_sealed: bool) -> Dict[str, Any]:
+    """From now on the schema may be the new one, or it is the old one again."""
+    state = maintenance.state_of(store)
+    if state is not None and state.get("deploy"):
+        maintenance.put(store, {**state, "deploy": {**state["deploy"], "sealed": is_sealed}})
+    return {}
+
+
+def reopen(engine: Engine, store: AppStore, emit: Emit) -> Dict[str, Any]:
+    """What runs is what may run: the app is open again, unless a person had closed it before."""
+    note = note_of(store)
+    if note:
+        overlays.reopen(engine, store, emit, own=bool(note.get("own")))
+    return {"opened": bool(note)}
+
+
+def settle(engine: Engine, store: AppStore, emit: Emit) -> None:
+    """Open an app whose deploy has committed its release and ended before it could say so."""
+    note = note_of(store)
+    if note and store.current() == note["release"]:
+        try:
+            reopen(engine, store, emit)
+        except (Refusal, EngineError, OSError):
+            pass  # `proxy.status` says that maintenance is on; the next deploy opens
+
+
+def stop(engine: Engine, store: AppStore, emit: Emit) -> None:
+    """Stop what runs of the app, of whatever release, but for what goes on; what needs others first."""
+    keep = set(note_of(store).get("keep", []))
+    patient = Engine(engine.path, timeout=_PATIENCE)
+    for one in reversed(_running(engine, store)):
+        if one["service"] not in keep:
+            emit("compose", line=f"{one['service']} stops")
+            try:
+                patient.stop(one["id"])
+            except EngineError as error:
+                if error.status not in (304, 404):
+                    raise
+
+
+def _running(engine: Engine, store: AppStore) -> List[Dict[str, Any]]:
+    releases = [name for name in (store.current(), note_of(store).get("release")) if name and store.has(name)]
+    found: Dict[str, Dict[str, Any]] = {}
+    for release in releases:
+        manifest = store.manifest(release)
+        ranks = {name: rank for rank, name in enumerate(in_order(manifest["services"]))}
+        for one in containers(engine, manifest["project"]):
+            if one["state"] in ("running", "restarting", "paused"):
+                found.setdefault(one["id"], {**one, "rank": ranks.get(one["service"], len(ranks))})
+    return sorted(found.values(), key=lambda one: (one["rank"], one["name"]))
+
+
+def _drain(engine: Engine, store: AppStore, emit: Emit) -> None:
+    from longshore.agent.bluegreen import routes_of  # late: it has all that brings a release
+
+    current = store.current()
+    routes = routes_of(store, current) if current else None
+    if not routes:
+        return
+    addresses = Proxy(engine, overlays.state_dir(store), emit).addresses()
+    leaving: List[Tuple[str, int]] = []
+    longest = 0.0
+    for one in _running(engine, store):
+        entry = routes["services"].get(one["service"])
+        if entry is not None and one["id"] in addresses:
+            leaving.append((addresses[one["id"]], int(entry["port"])))
+            longest = max(longest, float(entry["drain"]))
+    if leaving and not draining.drained(leaving, longest):
+        emit("note", message=f"some requests were not finished {longest:g} s after maintenance began")

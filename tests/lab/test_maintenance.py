@@ -98,7 +98,6 @@ def test_a_pause_holds_requests_and_loses_none_whoever_is_killed_meanwhile(
         time.sleep(2)
         assert max(_held(load, began + 0.5, began + 1.5)) < 1
         assert project.run("resume", "--env", "try").code == 0
-        phases = [time.monotonic()]
         # A deploy in the middle of one: what is held knows the old containers, so they wait for it.
         assert project.run("pause", "--env", "try", "--for", "8s").code == 0
         done = ground.deploy("r1")

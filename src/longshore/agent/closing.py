@@ -70,14 +70,19 @@ def reopen(engine: Engine, store: AppStore, emit: Emit) -> Dict[str, Any]:
     return {"opened": bool(note)}
 
 
+def reopen_quietly(engine: Engine, store: AppStore, emit: Emit) -> None:
+    """``reopen``, where not being able to is no reason to say that something else failed."""
+    try:
+        reopen(engine, store, emit)
+    except (Refusal, EngineError, OSError) as error:
+        emit("note", message=f"maintenance is still on: {error}")
+
+
 def settle(engine: Engine, store: AppStore, emit: Emit) -> None:
     """Open an app whose deploy has committed its release and ended before it could say so."""
     note = note_of(store)
     if note and store.current() == note["release"]:
-        try:
-            reopen(engine, store, emit)
-        except (Refusal, EngineError, OSError):
-            pass  # `proxy.status` says that maintenance is on; the next deploy opens
+        reopen_quietly(engine, store, emit)
 
 
 def stop(engine: Engine, store: AppStore, emit: Emit) -> None:

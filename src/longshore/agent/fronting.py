@@ -5,7 +5,7 @@ import calendar
 import time
 from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, maintenance, overlays, pausing, sharing, wire
+from longshore.agent import bluegreen, closing, maintenance, overlays, pausing, sharing, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -119,6 +119,16 @@ def _problem(proxy: Proxy, router: str) -> str:
 def set_maintenance(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """Turn maintenance on or off: ``overlays.set_maintenance``."""
     return overlays.set_maintenance(daily.engine, daily.store, daily.emit, args)
+
+
+def seal(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """The schema may be the new one, or is the old one again (``sealed``): ``closing.seal``."""
+    return closing.seal(daily.store, bool(args["sealed"]))
+
+
+def reopen(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
+    """End what a deploy has closed: ``closing.reopen``."""
+    return closing.reopen(daily.engine, daily.store, daily.emit)
 
 
 def pause(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:

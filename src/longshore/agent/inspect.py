@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
-from longshore.agent import edited
+from longshore.agent import edited, maintenance
 from longshore.agent.drift import Finding, drift
 from longshore.agent.engine import Engine
 from longshore.agent.health import containers
@@ -31,7 +31,7 @@ def inspect(
         return {
             "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
-            "notes": [], "mend": {}, "stored": None,
+            "notes": [], "mend": {}, "closed": False, "stored": None,
         }  # fmt: skip
     current = store.current()
     kept = store.kept()
@@ -53,6 +53,7 @@ def inspect(
         "containers": found,
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
+        "closed": bool((maintenance.state_of(store) or {}).get("deploy")),
         "stored": _stored(store, current, wanted, explain, deep) if current and explain else None,
     }
 

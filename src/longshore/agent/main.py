@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 # for: it is more than half of the agent's start.
 
 _STEPS = {
-    wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
+    wire.CLOSE, wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
 }  # fmt: skip
 _IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LOAD}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
-    wire.MAINTENANCE, wire.PAUSE,
+    wire.MAINTENANCE, wire.PAUSE, wire.CLOSE, wire.SEAL, wire.OPEN,
 }  # fmt: skip
 
 
@@ -282,6 +282,8 @@ class Agent:
             wire.RUN: control.run,
             wire.CLEANUP: cleanup.cleanup,
             wire.MAINTENANCE: fronting.set_maintenance,
+            wire.SEAL: fronting.seal,
+            wire.OPEN: fronting.reopen,
             wire.PAUSE: fronting.pause,
             wire.RESUME: fronting.resume,
         }
@@ -300,11 +302,16 @@ class Agent:
         app = switch.store.app
         if op == wire.VERIFY:
             return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
-        if op in (wire.MIGRATE, wire.SWITCH, wire.RETURN) or (op, args.get("do")) == (wire.CANARY, "begin"):
+        if op in (wire.CLOSE, wire.MIGRATE, wire.SWITCH, wire.RETURN) or (op, args.get("do")) == (
+            wire.CANARY,
+            "begin",
+        ):
             from longshore.agent.recovery import settle
 
             settle(self.state_dir, self.version, bool(args.get("boot", True)))
             self.begun[app] = {"release": args["release"], "switched": False}
+        if op == wire.CLOSE:
+            return switch.close(args)
         if op == wire.MIGRATE:
             return switch.migrate(args)
         if op == wire.CANARY:
@@ -410,7 +417,17 @@ class Agent:
             except (Refusal, EngineError, OSError):
                 pass  # the journal still says so: the next one who takes the lock tries again
         for app in list(self.locks):
+            self._open(AppStore(self.state_dir, app))
             self._unlock(app)
+
+    def _open(self, store: AppStore) -> None:
+        """Its release is committed, and nobody is there any more to open the app."""
+        from longshore.agent import maintenance
+
+        if maintenance.state_of(store) is not None:
+            from longshore.agent import closing
+
+            closing.settle(self.engine, store, self.emit)
 
     def _kept(self, switch: "Switch", release: str, facts: Dict[str, Any]) -> bool:
         try:

@@ -57,7 +57,9 @@ def sentence(state: Dict[str, Any]) -> str:
     """The state in words."""
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state["at"]))
     why = f": {state['why']}" if state["why"] else ""
-    return f"maintenance is on since {since}, by {state['by'] or 'someone'}{why}"
+    note = state.get("deploy") or {}
+    shut = f"; the schema may be that of {note['release']} already" if note.get("sealed") else ""
+    return f"maintenance is on since {since}, by {state['by'] or 'someone'}{why}{shut}"
 
 
 def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str) -> Dict[str, Any]:

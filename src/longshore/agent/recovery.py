@@ -8,6 +8,7 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 import os
 from typing import Any, Dict, List, Optional
 
+from longshore.agent import closing
 from longshore.agent.boot import Boot
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
@@ -33,6 +34,7 @@ def recover(
 ) -> Dict[str, Any]:
     """Finish or undo what a run before this one left; for whoever has the lock."""
     switch.finish()
+    closing.settle(switch.engine, switch.store, switch.emit)
     return switch.revert({"by": by, "why": why}, unwell_is_back=True)
 
 

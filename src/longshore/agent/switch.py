@@ -9,7 +9,7 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from longshore.agent import bluegreen, condition, drift, edited, wire
+from longshore.agent import bluegreen, closing, condition, drift, edited, wire
 from longshore.agent.bluegreen import BlueGreen
 from longshore.agent.compose import Compose
 from longshore.agent.engine import PROJECT, Engine, EngineError
@@ -219,6 +219,11 @@ class Switch:
             facts = {"by": "", "why": "the run that committed it ended before it could say so"}
             self._tell(release, "committed", facts)
 
+    def close(self, args: Dict[str, Any]) -> Dict[str, Any]:
+        """Close the app for a release with a breaking migration (``closing.close``)."""
+        self.begin(args["release"])
+        return closing.close(self.engine, self.store, self.emit, args)
+
     def _after_the_others(self) -> float:
         """Now; but later than every release that was committed before, also when the clock was set back."""
         others = [self.store.committed(name) or {} for name in self.store.kept()[-1:]]
@@ -249,14 +254,17 @@ class Switch:
             trouble = problem.message
         self._settle_back(back, failed, bool(open_switch.get("known", True)))
         self._tell(failed, "reverted", facts)
-        return {"release": back, "reverted": True, **({"trouble": trouble} if trouble else {})}
+        told = {"release": back, "reverted": True, "closed": closing.sealed(self.store)}
+        return {**told, **({"trouble": trouble} if trouble else {})}
 
     def _bring_back(self, back: Optional[str], failed: str) -> None:
         for last in (False, True):
             started = time.monotonic()
             try:
                 self.engine.wait(_ENGINE_PATIENCE)
-                if back is None:
+                if closing.sealed(self.store):
+                    closing.stop(self.engine, self.store, self.emit)
+                elif back is None:
                     bluegreen.forget_routes(self.store)
                     self.compose(failed).down(self._line)
                 else:
@@ -278,6 +286,8 @@ class Switch:
             self.emit("note", message=f"that it went back could not be written down: {error.strerror}")
             return
         self._end(REVERTED, back)
+        if not closing.sealed(self.store):
+            closing.reopen_quietly(self.engine, self.store, self.emit)
 
     def _not_back(self, back: Optional[str], failed: str, problem: Refusal) -> Refusal:
         state = condition.condition(self.engine, self.store, back, failed)
@@ -309,7 +319,7 @@ class Switch:
         self._tell(release, "reverted", args)
         if to is not None:
             self._tell(to, "committed", {**args, "why": f"back from {release}"})
-        return {"release": to}
+        return {"release": to, "closed": closing.sealed(self.store)}
 
     def keep(
         self, release: str, facts: Dict[str, Any], why: str = "the controller was lost; the release is good"
@@ -320,6 +330,7 @@ class Switch:
         """
         self.verify(release)
         self.commit(release, {**facts, "why": why}, "kept")
+        closing.settle(self.engine, self.store, self.emit)
 
     def _tell(self, release: str, outcome: str, facts: Dict[str, Any]) -> None:
         """A line for the history, where the disk has room for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tests.faults import actions
@@ -164,6 +164,14 @@ def _controller() -> list[Case]:
         at("smoke test", "all lines cut", actions.cut_all, end="old"),
         at("between commits", "all lines cut", actions.cut_all, mixed=True),
         at("verifying", "power off everywhere", actions.power_off_all, end="old"),
+        replace(
+            at("verifying", "power off everywhere, with `keep`", actions.power_off_all, end="new"),
+            words=("deploy", "--on-lost-controller", "keep"),
+        ),
+        replace(
+            at("switching", "power off everywhere, with `keep`", actions.power_off_all, end="old"),
+            words=("deploy", "--on-lost-controller", "keep"),
+        ),
         at("between commits", "power off everywhere", actions.power_off_all, mixed=True),
         at("commit, current moved", "controller killed", actions.kill_controller),
         at("commit, current moved", "power off", actions.power_off),
@@ -448,7 +456,7 @@ SAMPLE = (
     "controller killed: verifying",
     "controller killed: between commits",
     "agent killed: smoke test",
-    "power off: switching",
+    "power off, of a bad release: verifying",
     "release: healthy on all but one host",
     "two at once: deploy and rollback in the same second",
     "container removed by hand: verifying",

@@ -8,7 +8,6 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 import os
 from typing import Any, Dict, List, Optional
 
-from longshore.agent import closing
 from longshore.agent.boot import Boot
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
@@ -34,7 +33,6 @@ def recover(
 ) -> Dict[str, Any]:
     """Finish or undo what a run before this one left; for whoever has the lock."""
     switch.finish()
-    closing.settle(switch.engine, switch.store, switch.emit)
     return switch.revert({"by": by, "why": why}, unwell_is_back=True)
 
 
@@ -112,9 +110,9 @@ def _at_boot(store: AppStore) -> bool:
 
 
 def _in_order(store: AppStore, begun: Dict[str, Any]) -> str:
-    """Keep what was switched to, where that was asked for and it is good; else finish or undo it."""
+    """Keep what was switched to, where it is to be and is good; else finish or undo it."""
     switch = Switch(Engine(), store, lambda kind, **facts: None, str(begun.get("run", "")))
-    if begun.get("keep") and begun.get("switched"):
+    if store.current() != begun["to"] and (_to_be_kept(begun) or _was_to_commit(store, begun)):
         facts = {"by": begun.get("by", ""), "git": begun.get("git", "")}
         try:
             switch.keep(begun["to"], facts, "the host lost its power after the switch; the release is good")
@@ -126,6 +124,18 @@ def _in_order(store: AppStore, begun: Dict[str, Any]) -> str:
         return f"runs {done['release']}"
     trouble = f", but: {done['trouble']}" if done.get("trouble") else ""
     return f"went back from {begun['to']} to {done['release'] or 'nothing'}{trouble}"
+
+
+def _to_be_kept(begun: Dict[str, Any]) -> bool:
+    """``--on-lost-controller keep``, and all of the release had been started."""
+    return bool(begun.get("keep") and begun.get("switched"))
+
+
+def _was_to_commit(store: AppStore, begun: Dict[str, Any]) -> bool:
+    """The controller had said that the release is good everywhere, and this host was writing that down: the
+    others have it by now, and keep it."""
+    written = store.committed(begun["to"])
+    return written is not None and float(written.get("at", 0)) >= float(begun.get("at", 0))
 
 
 def _say(text: str) -> None:

@@ -231,3 +231,30 @@ def test_an_image_of_another_architecture_is_refused_unless_asked_for() -> None:
 )
 def test_the_registry_of_a_reference(ref: str, registry: str) -> None:
     assert registry_of(ref) == registry
+
+
+def test_what_is_not_good_yet_is_glanced_at_until_it_changes() -> None:
+    """The list is asked for again as soon as one container says something else, and not before."""
+    glances = iter(["starting", "starting", "healthy"])
+    looks = 0
+
+    class Engine(FakeEngine):
+        def containers(
+            self, project: str | None = None, labels: tuple[str, ...] = ()
+        ) -> list[dict[str, Any]]:
+            nonlocal looks
+            looks += 1
+            return super().containers(project, labels)
+
+        def container(self, ident: str) -> dict[str, Any]:
+            full = super().container(ident)
+            full["State"]["Health"] = {"Status": next(glances, "healthy")}
+            return full
+
+    engine = Engine(
+        [_raw("web", status="Up 1 second (health: starting)")], [_raw("web", status="Up 1 second (healthy)")]
+    )
+    found = Watch(engine, _manifest(web={}), lambda *_, **__: None).run()  # type: ignore[arg-type]
+    assert [one["health"] for one in found] == ["healthy"]
+    assert looks == 2
+    assert next(glances, None) is None

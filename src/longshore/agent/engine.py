@@ -62,6 +62,7 @@ class Engine:
         self.path = path or socket_path()
         self.timeout = timeout
         self._kept: Optional[Connection] = None
+        self._info: Optional[Dict[str, Any]] = None
 
     def request(
         self,
@@ -163,8 +164,10 @@ class Engine:
         return answer
 
     def info(self) -> Dict[str, Any]:
-        answer: Dict[str, Any] = self.request("GET", "/info")
-        return answer
+        """What the engine is, asked once: it starts three programs to answer."""
+        if self._info is None:
+            self._info = self.request("GET", "/info")
+        return self._info
 
     def containers(self, project: Optional[str] = None, labels: Tuple[str, ...] = ()) -> List[Dict[str, Any]]:
         """All containers, stopped ones too, of a compose project and with these labels (``key=value``)."""

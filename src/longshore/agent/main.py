@@ -173,6 +173,9 @@ class Agent:
         else:
             self.say({"id": self.answering, "type": "result", "value": value})
 
+            if request.get("op") == wire.PRESENT:
+                # A deploy goes on from here; what it needs next is imported while the controller thinks.
+                threading.Thread(target=_import_steps, daemon=True).start()
     def _say_error(self, refusal: Refusal) -> None:
         told = {"message": refusal.message, "hint": refusal.hint, "detail": refusal.detail}
         if self.app:
@@ -435,6 +438,10 @@ class Agent:
             return True
         except (Refusal, EngineError, OSError):
             return False
+def _import_steps() -> None:
+    from longshore.agent import recovery, stage, switch  # noqa: F401
+
+
 
 
 def _bereaved(state_dir: str, app: str, run: str) -> None:

@@ -20,7 +20,7 @@ def stage(
     but images and folders that no release uses.
     """
     manifest: Dict[str, Any] = args["manifest"]
-    version = compose.version()
+    version = compose.version(os.path.join(store.root, "compose.json"))
     info = engine.info()
     preflight.check_space(os.path.dirname(store.root), info.get("DockerRootDir", "/var/lib/docker"))
     preflight.check_ports(engine, manifest["project"], manifest["services"])

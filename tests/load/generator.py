@@ -156,7 +156,7 @@ class Load:
         release, _, rest = text.partition(" ")
         closes = headers.get("connection") == "close"
         if status != "200":
-            return f"status {status}", "", closes
+            return f"status {status}", headers.get("x-release", ""), closes
         return ("" if rest == wanted else f"wrong answer {text[:60]!r}"), release, closes
 
     async def _websockets(self, place: tuple[str, int]) -> None:

@@ -24,6 +24,8 @@ services:
       RELEASE: "${{RELEASE}}"
       EXIT_AT_ONCE: "${{EXIT_AT_ONCE:-}}"
       BROKEN_LATER: "${{BROKEN_LATER:-}}"
+      FAIL_EVERY: "${{FAIL_EVERY:-}}"
+      SLOWER: "${{SLOWER:-}}"
     volumes: ["./server.py:/srv/server.py:ro"]
     healthcheck:
       test: ["CMD", "python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health')"]
@@ -66,9 +68,9 @@ class Ground:
     def addresses(self) -> list[str]:
         return [self.project.lab.addresses[host] for host in self.hosts]
 
-    def deploy(self, release: str, **variables: str) -> Done:
-        """Deploy a release with these variables."""
-        return self.project.deploy(RELEASE=release, **variables)
+    def deploy(self, release: str, *words: str, **variables: str) -> Done:
+        """Deploy a release with these variables, and these options of ``deploy``."""
+        return self.project.deploy(*words, RELEASE=release, **variables)
 
 
 def prepare(root: Path, lab: Lab, hosts: tuple[str, ...], *, rate: float, slow: float = 6.0) -> Ground:

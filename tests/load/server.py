@@ -2,7 +2,8 @@
 
 Every answer says which release gave it. ``GET /`` at once, ``GET /slow?s=6`` after so long,
 ``GET /download?s=6`` a megabyte over so long, ``POST /`` with the SHA-256 of the body, ``/ws`` echoes what
-it is sent. SIGTERM: what is under way is finished, and
+it is sent, ``GET /seen`` says how many requests of each method came. With FAIL_EVERY=3 each third of them is
+a 500, with SLOWER=0.2 each takes 0.2 s more. SIGTERM: what is under way is finished, and
 WebSockets are closed as the protocol has it (RFC 6455, 1001).
 """
 
@@ -16,7 +17,10 @@ import sys
 RELEASE = os.environ.get("RELEASE", "?")
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
+FAIL_EVERY = int(os.environ.get("FAIL_EVERY") or 0)
+SLOWER = float(os.environ.get("SLOWER") or 0)
 busy = 0
+seen = {}
 sockets = set()
 ending = asyncio.Event()
 
@@ -62,6 +66,12 @@ async def answer(method, path, body):
         await asyncio.sleep(float(path.partition("s=")[2] or 6))
     if path.startswith("/check"):
         return 200, "broken" if os.environ.get("BROKEN_LATER") else "works"
+    if path.startswith("/seen"):
+        return 200, " ".join(f"{name}={count}" for name, count in sorted(seen.items()))
+    seen[method] = seen.get(method, 0) + 1
+    await asyncio.sleep(SLOWER)
+    if FAIL_EVERY and sum(seen.values()) % FAIL_EVERY == 0:
+        return 500, f"{RELEASE} failed"
     return 200, f"{RELEASE} {hashlib.sha256(body).hexdigest() if method == 'POST' else 'hello'}"
 
 

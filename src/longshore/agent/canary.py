@@ -132,14 +132,26 @@ class Canary:
                     wire.UNHEALTHY, f"{service} {how} while it had a part of the requests", "", detail
                 )
 
+    def stop(self, service: str, why: str) -> None:
+        """The new release was judged: it gets nothing more. Raises the ``Refusal`` with that verdict, and
+        with what one of its containers wrote, before that is gone."""
+        self.give(Part(0, 0))
+        engine = self.blue.engine
+        found = containers(engine, self.blue.manifest["project"])
+        one = next((one for one in found if one["id"] in self.changes[service].new), None)
+        detail = autopsy(engine, one, engine.container(one["id"])) if one else {}
+        raise Refusal(wire.CANARY_FAILED, why, "", detail)
+
     def take_over(self) -> None:
         """The new release gets all requests, and the old containers go."""
         self.blue.take_over(self.changes)
 
 
 def handle(canary: Canary, args: Dict[str, Any]) -> Dict[str, Any]:
-    """``do``: ``give`` (``share`` and ``mirror``, in percent) or ``look``."""
+    """``do``: ``give`` (``share`` and ``mirror``, in percent), ``look``, ``stop`` (``service``, ``why``)."""
     if args.get("do") == "give":
         canary.give(Part(int(args.get("share") or 0), int(args.get("mirror") or 0)))
         return {}
+    if args.get("do") == "stop":
+        canary.stop(str(args["service"]), str(args["why"]))
     return canary.look()

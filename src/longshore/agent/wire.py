@@ -89,6 +89,7 @@ WRONG_ARCHITECTURE = "wrong-architecture"
 PORT_TAKEN = "port-taken"
 COMPOSE_FAILED = "compose-failed"
 UNHEALTHY = "unhealthy"
+CANARY_FAILED = "canary-failed"
 NO_RELEASE = "no-release"
 NO_SERVICE = "no-service"
 NOT_STAGED = "not-staged"
@@ -140,6 +141,7 @@ class InspectValue(TypedDict):
     manifest: Optional[Dict[str, Any]]  # of the current release, when it is another one
     notes: List[str]  # sentences about what differs and is left alone
     closed: bool  # a deploy with a breaking migration has closed the app, and nothing has opened it yet
+    breaking: bool  # the current release came with a breaking migration
     mend: Dict[str, str]  # service to what a deploy does about it: create, start, recreate, remove, wait
     stored: Optional["Stored"]  # when it was asked for (``explain``) and there is a difference to explain
 

@@ -137,7 +137,7 @@ class Canary:
         for service, pair in pairs.items():
             why = worse(pair, self.traffic, warm=warm)
             if why:
-                raise DeployError(f"the {stage} of {service} was stopped: {why}", where=host)
+                self.steps.stop_canary(host, service, f"the {stage} of {service} was stopped: {why}")
 
     def _together(self, hosts: Iterable[str]) -> dict[str, Pair]:
         counted = [self.counted[host] for host in hosts if host in self.counted]

@@ -21,6 +21,8 @@ ENOUGH = 20
 _ENOUGH_OLD = 100
 """Requests of the old release from which on its 95th percentile is one."""
 _PERCENTILE = 0.95
+_NOTHING = 0.01
+"""So much more (s) is nothing that anybody would notice."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def worse(pair: Pair, traffic: Traffic, *, warm: bool = True) -> str:
         or math.isinf(usual)
     ):
         return ""
-    slow = new.slower_than(usual * traffic.latency)
+    slow = new.slower_than(max(usual * traffic.latency, usual + _NOTHING))
     if chance(slow, new.requests, 1 - _PERCENTILE) < CHANCE:
         return (
             f"95 % of {new.requests} requests took up to {seconds(new.percentile())} (of the old release"

@@ -27,6 +27,9 @@ class Steps:
         self.beside: dict[str, tuple[str, ...]] = {}
         """Host to the services of which the new release runs beside the old one."""
         self._noted: set[str] = set()
+        self.closed: set[str] = set()
+        """Hosts that have gone back from the release, and start nothing of the one before: its schema is
+        gone."""
 
     def lock(self, host: str) -> None:
         """Take the host's lock. One without a move takes it so that nobody else rolls out meanwhile."""
@@ -65,6 +68,34 @@ class Steps:
                 on_event=self._teller(host),
             )
 
+    def close(self, host: str) -> None:
+        """Have the host answer maintenance, and stop what mustn't meet the new schema."""
+        closing = self.story.closing
+        assert closing is not None
+        self.output.step(host, "closing", "503 from now on")
+        self.sessions[host].call(
+            wire.CLOSE,
+            {
+                **self._args(self.moves[host]),
+                **self.story.facts.args(),
+                "keep": None if closing.keep is None else sorted(closing.keep),
+                "pass": closing.token,
+                "page": closing.page,
+                "retry_after": int(closing.retry_after),
+                "allow": list(closing.allow),
+            },
+            on_event=self._teller(host),
+        )
+
+    def seal(self, host: str, is_sealed: bool) -> None:
+        """The schema may be the new one from now on, or is the old one again."""
+        self.sessions[host].call(wire.SEAL, {"app": self.story.app, "sealed": is_sealed})
+
+    def open(self, host: str) -> None:
+        """The end of maintenance."""
+        self.sessions[host].call(wire.OPEN, {"app": self.story.app})
+        self.output.step(host, "open")
+
     def migrate(self, host: str, migrate: Migrate) -> None:
         """Run the migration in a container of the new release."""
         move = self.moves[host]
@@ -91,6 +122,12 @@ class Steps:
         args = {**self._args(self.moves[host]), "do": "look"}
         found: Mapping[str, Any] = self.sessions[host].call(wire.CANARY, args)["services"]
         return found
+
+    def stop_canary(self, host: str, service: str, why: str) -> None:
+        """The release gets no requests any more, for that reason. Raises it as the host's own ``AgentError``,
+        with what one of the service's containers wrote."""
+        args = {**self._args(self.moves[host]), "do": "stop", "service": service, "why": why}
+        self.sessions[host].call(wire.CANARY, args)
 
     def switch(self, host: str) -> None:
         """Make the release run, and wait until it is good."""
@@ -119,14 +156,20 @@ class Steps:
         """Back to what ran before; the release was not committed."""
         self.output.step(host, "going back")
         args = {**self._args(self.moves[host]), **self.story.facts.args(), "why": why}
-        self.sessions[host].call(wire.REVERT, args, on_event=self._teller(host))
+        answer = self.sessions[host].call(wire.REVERT, args, on_event=self._teller(host))
+        self._note_closed(host, answer)
 
     def leave(self, host: str, why: str) -> None:
         """Back to what ran before, though the release was committed: another host could not."""
         move = self.moves[host]
         self.output.step(host, "going back")
         args = {**self._args(move), **self.story.facts.args(), "to": move.expect, "why": why}
-        self.sessions[host].call(wire.RETURN, args, on_event=self._teller(host))
+        answer = self.sessions[host].call(wire.RETURN, args, on_event=self._teller(host))
+        self._note_closed(host, answer)
+
+    def _note_closed(self, host: str, answer: Mapping[str, Any]) -> None:
+        if answer.get("closed"):
+            self.closed.add(host)
 
     def unlock(self, host: str) -> None:
         self.sessions[host].call(wire.UNLOCK, {"app": self.story.app})

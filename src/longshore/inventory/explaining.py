@@ -149,7 +149,7 @@ def _masked(variable: Variable) -> Variable:
 def mask(name: str, value: Any) -> Any:
     """The value with everything in it that looks like a secret, by name or as a URL, replaced by ``***``."""
     if isinstance(value, Mapping):
-        if name == "headers":  # of a check or a webhook
+        if name.endswith("headers"):  # of a check, a webhook or a proxy
             return {
                 str(key): HIDDEN if secret_header(str(key)) else mask(str(key), item)
                 for key, item in value.items()

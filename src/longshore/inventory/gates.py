@@ -137,7 +137,13 @@ NOTIFY = Section(
     settings=(
         Setting(
             "webhook",
-            Text("a URL", "https://hooks.example.org/T0/B0/x", pattern=r"https?://\S+", rule="a URL"),
+            Text(
+                "a URL",
+                "https://hooks.example.org/T0/B0/x",
+                pattern=r"https?://\S+",
+                rule="a URL",
+                secret=True,
+            ),
             "Where the outcome of a run is posted. Taken for a secret.",
             required=True,
         ),

@@ -17,6 +17,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 # From the colon on: a pattern that begins with the scheme takes minutes for a long text that has none.
+_HTPASSWD = re.compile(r"[^\s:]+:(\$2[aby]\$|\$apr1\$|\{SHA\})")
 _URL_WITH_PASSWORD = re.compile(r"(?<=[a-z0-9+.-])://[^/\s@:]*:[^/\s@]+@", re.IGNORECASE)
 
 
@@ -24,9 +25,11 @@ def looks_secret(name: str, value: str = "") -> bool:
     """Whether a variable of this name and value should be masked when shown.
 
     Names like ``DB_PASSWORD``, ``API_KEY``, ``SENTRY_DSN``; values like ``postgres://app:pw@db/app``, and the
-    URL of a webhook: who has it can post there.
+    URL of a webhook: who has it can post there; and lines of htpasswd.
     """
     if "webhook" in name.lower() and value.startswith(("https://", "http://")):
+        return True
+    if _HTPASSWD.match(value):
         return True
     return bool(_NAME.search(name)) or bool(value and _URL_WITH_PASSWORD.search(value))
 
@@ -66,7 +69,10 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for check in target.app.smoke:
             found |= {value for name, value in check.headers.items() if secret_header(name)}
         for service in target.app.services.values():
-            found |= {line.partition(":")[2] for line in service.proxy.users} if service.proxy else set()
+            if service.proxy:
+                found |= {line.partition(":")[2] for line in service.proxy.users}
+                headers = {**service.proxy.request_headers, **service.proxy.response_headers}
+                found |= {value for name, value in headers.items() if secret_header(name)}
         if target.proxy.acme is not None:
             found |= {value for value in target.proxy.acme.env.values() if len(value) > 5}
         for hook in target.app.notify:

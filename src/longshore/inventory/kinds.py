@@ -134,11 +134,12 @@ def as_text(node: Node, name: str, reading: Reading) -> str | None:
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text. ``pattern`` bounds it, ``rule`` says that bound in words."""
+    """A text. ``pattern`` bounds it, ``rule`` says that bound in words; a ``secret`` is never quoted."""
 
     label: str = "a text"
     pattern: str = ""
     rule: str = ""
+    secret: bool = False
 
     def read(self, node: Node, name: str, reading: Reading) -> str | None:
         text = as_text(node, name, reading)
@@ -149,7 +150,9 @@ class Text(Kind):
             return None
         if self.pattern and not re.fullmatch(self.pattern, text):
             hint = self.hint(name)
-            reading.problem(f"{name}: {text[:60]!r} is not {self.rule or self.label}.", node.where, hint)
+            hidden = self.secret or looks_secret(name.rpartition(".")[2], text)
+            shown = "what is written there" if hidden else repr(text[:60])
+            reading.problem(f"{name}: {shown} is not {self.rule or self.label}.", node.where, hint)
             return None
         return text
 

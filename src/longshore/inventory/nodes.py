@@ -5,6 +5,7 @@ Only shapes and their conversions; reading a file is :mod:`longshore.inventory.y
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
@@ -131,4 +132,5 @@ def describe(node: Node) -> str:
         return f"the boolean {str(node.value).lower()}"
     if isinstance(node.value, (int, float)):
         return f"the number {node.value}"
-    return f"the text {node.value!r}" if len(node.value) <= 40 else "a text"
+    # A short word at the most: a longer text may be a secret in the wrong place.
+    return f"the text {node.value!r}" if re.fullmatch(r"[a-z_-]{0,11}", node.value) else "a text"

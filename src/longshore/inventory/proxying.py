@@ -204,6 +204,7 @@ POLICY = Section(
                     "'ada:$2y$05$…'",
                     pattern=r"[^\s:]+:(\$2[aby]\$|\$apr1\$|\{SHA\})\S+",
                     rule="a line of htpasswd (name:hash, bcrypt)",
+                    secret=True,
                 ),
                 single=True,
             ),

@@ -135,8 +135,14 @@ def _sentence(error: Exception) -> str:
     return (text if len(text) <= 300 else text[:297] + "...").rstrip(".") or type(error).__name__
 
 
+_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{[{%#]", re.DOTALL)
+
+
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    """Its first expression: what stands around it may be a secret."""
+    found = _CODE.search(text)
+    code = found.group() if found else ""
+    return repr(code if len(code) <= 60 else code[:57] + "...")
 
 
 def _to_bool(value: Any) -> bool:

@@ -224,6 +224,8 @@ def _compare(left: str, right: str, app: str, output: Output) -> int:
     lonely = sum(each.state.startswith("only") for each in found)
     differ = sum(each.state == "differs" for each in found)
     same = len(found) - lonely - differ
+    if any("a reference: " in text for each in found for text in (*each.left.shown, *each.right.shown)):
+        output.say("References are compared as they are written: no store is asked.")
     output.say(f"{lonely} in one of them only, {differ} with another value, {same} the same.")
     output.result([_difference(each, left, right) for each in found])
     return 2 if lonely else 0

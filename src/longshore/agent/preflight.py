@@ -7,7 +7,6 @@ import sys
 from typing import Any, Dict, List, Set, Tuple
 
 from longshore.agent import wire
-from longshore.agent.boot import Boot
 from longshore.agent.engine import PROJECT, Engine
 from longshore.agent.fail import Refusal
 
@@ -26,6 +25,8 @@ def architecture(machine: str = "") -> str:
 def facts(engine: Engine, state_dir: str) -> Dict[str, Any]:
     """What this host is. Asks the engine once; sizes in bytes. ``at_boot``: whether it recovers by
     itself when it comes up (``boot.Found``)."""
+    from longshore.agent.boot import Boot  # late: a look at an app needs none of it
+
     version = engine.version()
     return {
         "hostname": socket.gethostname(),

@@ -36,6 +36,9 @@ class Collector:
     def __call__(self, problem: InventoryError) -> None:
         self._found.setdefault(str(problem), problem)
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def stop(self) -> None:
         """Raise what was found: the problem itself, or all of them in the order of the files."""
         if not self._found:
@@ -65,9 +68,11 @@ def load(
     command = read_overrides(overrides, report)
     sources = read_sources(root, environment, report)
     levels = read_levels(sources, command, root, environment, report)
+    whole = not report
     for said, everywhere in levels.all_settings():
         _check_settings(said, everywhere=everywhere, report=report)
-    report.stop()
+    if not whole:
+        report.stop()  # what a file that can't be read would have said is missed everywhere
 
     top = levels.environment_context()
     settings = _environment_settings(top, report)
@@ -83,7 +88,8 @@ def load(
     misplaced_files, unread = misplaced(root, environment, apps)
     for problem in misplaced_files:
         report(problem)
-    _check_app_names(levels, apps, report)
+    _check_app_names(levels, report)
+    report.stop()
     builder = TargetBuilder(
         environment=environment,
         root=root,
@@ -196,8 +202,9 @@ def _host(name: str, context: Context, levels: Levels, root: Path, report: Colle
     )
 
 
-def _check_app_names(levels: Levels, apps: Mapping[str, tuple[str, ...]], report: Collector) -> None:
+def _check_app_names(levels: Levels, report: Collector) -> None:
     """An app that only a group or a host speaks of is a typo: apps are declared for all."""
+    apps = levels.declared_apps()
     for said, everywhere in levels.all_settings():
         section = said.node.get("apps") if isinstance(said.node, MappingNode) else None
         if everywhere or not isinstance(section, MappingNode):

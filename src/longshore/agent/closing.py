@@ -24,7 +24,7 @@ _PATIENCE = 3600.0
 
 def note_of(store: AppStore) -> Dict[str, Any]:
     """Empty when no deploy has closed the app; else ``release``, ``keep`` (services that go on), ``own``
-    (whether maintenance was off before) and ``sealed``: the schema may be the new one."""
+    (whether maintenance was off before) and ``sealed``: the release whose schema may be there; or ''."""
     found: Dict[str, Any] = (maintenance.state_of(store) or {}).get("deploy") or {}
     return found
 
@@ -34,19 +34,30 @@ def sealed(store: AppStore) -> bool:
     return bool(note_of(store).get("sealed"))
 
 
+def told(store: AppStore) -> Dict[str, bool]:
+    """For an answer: ``closed``, where going back has left the app closed."""
+    return {"closed": True} if sealed(store) else {}
+
+
+def is_breaking(store: AppStore, release: str) -> bool:
+    """Whether a release that is committed now came, now or the first time, with a breaking migration."""
+    known = store.committed(release) or {}
+    return bool(known.get("breaking")) or note_of(store).get("sealed") == release
+
+
 def close(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> Dict[str, Any]:
     """Turn maintenance on, let requests under way finish, and stop all services but those of ``keep``.
 
-    ``release`` is the one that comes; ``pass`` lets the deploy's own checks through; ``page``, ``allow``,
-    ``retry_after``, ``by`` and ``why`` as for maintenance. Gives ``served``: whether there is a proxy's route
-    to close. Raises ``Refusal``.
+    ``release`` is the one that comes; without ``keep`` it is as it was closed before. ``pass`` lets the
+    deploy's own checks through; ``page``, ``allow``, ``retry_after``, ``by`` and ``why`` are maintenance's.
+    Gives ``served``: whether there is a proxy's route to close. Raises ``Refusal``.
     """
     before = maintenance.state_of(store) or {}
     note = {
         "release": str(args["release"]),
-        "keep": [str(name) for name in args.get("keep") or []],
+        "keep": before.get("deploy", {}).get("keep", []) if args.get("keep") is None else list(args["keep"]),
         "own": bool(before.get("deploy", {}).get("own", not before)),
-        "sealed": sealed(store),
+        "sealed": str(before.get("deploy", {}).get("sealed", "")),
     }
     served = overlays.close(engine, store, emit, {**args, "deploy": note})
     _drain(engine, store, emit)
@@ -58,7 +69,8 @@ def seal(store: AppStore, is_sealed: bool) -> Dict[str, Any]:
     """From now on the schema may be the new one, or it is the old one again."""
     state = maintenance.state_of(store)
     if state is not None and state.get("deploy"):
-        maintenance.put(store, {**state, "deploy": {**state["deploy"], "sealed": is_sealed}})
+        note = {**state["deploy"], "sealed": state["deploy"]["release"] if is_sealed else ""}
+        maintenance.put(store, {**state, "deploy": note})
     return {}
 
 

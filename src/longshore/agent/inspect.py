@@ -31,7 +31,7 @@ def inspect(
         return {
             "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
-            "notes": [], "mend": {}, "closed": False, "stored": None,
+            "notes": [], "mend": {}, "closed": False, "breaking": False, "stored": None,
         }  # fmt: skip
     current = store.current()
     kept = store.kept()
@@ -54,6 +54,7 @@ def inspect(
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
         "closed": bool((maintenance.state_of(store) or {}).get("deploy")),
+        "breaking": bool(((store.committed(current) if current else None) or {}).get("breaking")),
         "stored": _stored(store, current, wanted, explain, deep) if current and explain else None,
     }
 

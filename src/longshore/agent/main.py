@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 # for: it is more than half of the agent's start.
 
 _STEPS = {
-    wire.CLOSE, wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
+    wire.SHUT, wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
 }  # fmt: skip
 _IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LOAD}
+_BEGIN = {wire.SHUT, wire.MIGRATE, wire.SWITCH, wire.RETURN}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
-    wire.MAINTENANCE, wire.PAUSE, wire.CLOSE, wire.SEAL, wire.OPEN,
+    wire.MAINTENANCE, wire.PAUSE, wire.SHUT, wire.SEAL, wire.REOPEN,
 }  # fmt: skip
 
 
@@ -172,10 +173,10 @@ class Agent:
             )
         else:
             self.say({"id": self.answering, "type": "result", "value": value})
-
             if request.get("op") == wire.PRESENT:
                 # A deploy goes on from here; what it needs next is imported while the controller thinks.
                 threading.Thread(target=_import_steps, daemon=True).start()
+
     def _say_error(self, refusal: Refusal) -> None:
         told = {"message": refusal.message, "hint": refusal.hint, "detail": refusal.detail}
         if self.app:
@@ -286,7 +287,7 @@ class Agent:
             wire.CLEANUP: cleanup.cleanup,
             wire.MAINTENANCE: fronting.set_maintenance,
             wire.SEAL: fronting.seal,
-            wire.OPEN: fronting.reopen,
+            wire.REOPEN: fronting.reopen,
             wire.PAUSE: fronting.pause,
             wire.RESUME: fronting.resume,
         }
@@ -305,15 +306,12 @@ class Agent:
         app = switch.store.app
         if op == wire.VERIFY:
             return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
-        if op in (wire.CLOSE, wire.MIGRATE, wire.SWITCH, wire.RETURN) or (op, args.get("do")) == (
-            wire.CANARY,
-            "begin",
-        ):
+        if op in _BEGIN or (op, args.get("do")) == (wire.CANARY, "begin"):
             from longshore.agent.recovery import settle
 
             settle(self.state_dir, self.version, bool(args.get("boot", True)))
             self.begun[app] = {"release": args["release"], "switched": False}
-        if op == wire.CLOSE:
+        if op == wire.SHUT:
             return switch.close(args)
         if op == wire.MIGRATE:
             return switch.migrate(args)
@@ -365,7 +363,8 @@ class Agent:
         ``expect``: the release that the plan saw as current. Another one means that the host has moved
         on since, and the plan is void. ``lease``: after so many seconds (of this host's own, that no clock
         can set back) without a word, the controller is taken for dead. 0: only the connection's end is.
-        ``keep``: without the controller, a release that is switched to and good is committed.
+        ``keep``: without the controller, a release that is switched to and good is committed. ``whole``: a
+        stored release that is to run again; it is refused when its files were edited.
         """
         store.make()
         lock = self.locks.get(store.app) or Lock(store.root)
@@ -393,6 +392,10 @@ class Agent:
                     f" {args['expect'] or 'nothing'}",
                     "Run it again.",
                 )
+            if "whole" in args:
+                from longshore.agent.edited import check_whole
+
+                check_whole(self.engine, store, str(args["whole"]))
         except BaseException:
             self._unlock(store.app)
             raise
@@ -438,10 +441,10 @@ class Agent:
             return True
         except (Refusal, EngineError, OSError):
             return False
+
+
 def _import_steps() -> None:
     from longshore.agent import recovery, stage, switch  # noqa: F401
-
-
 
 
 def _bereaved(state_dir: str, app: str, run: str) -> None:

@@ -58,7 +58,7 @@ def sentence(state: Dict[str, Any]) -> str:
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state["at"]))
     why = f": {state['why']}" if state["why"] else ""
     note = state.get("deploy") or {}
-    shut = f"; the schema may be that of {note['release']} already" if note.get("sealed") else ""
+    shut = f"; the schema may be that of {note['sealed']} already" if note.get("sealed") else ""
     return f"maintenance is on since {since}, by {state['by'] or 'someone'}{why}{shut}"
 
 

@@ -169,6 +169,7 @@ class Switch:
             "containers": drift.record(self.engine, running, manifest["services"]),
             "pins": edited.pins_of(self.store, release),
             "seen": time.time(),
+            "breaking": closing.is_breaking(self.store, release),
         }
         try:
             self._settle(release, record)
@@ -209,15 +210,15 @@ class Switch:
             self.emit("note", message=f"the journal could not be written: {error.strerror or error}")
 
     def finish(self) -> None:
-        """What a run before this one had committed all but for the journal's line is closed."""
+        """What a run before this one had committed is closed in the journal, and open to requests."""
         open_switch = self.journal.unfinished()
-        if open_switch is None or open_switch["to"] == open_switch.get("from"):
-            return
-        release = open_switch["to"]
-        if self.store.current() == release and self.store.committed(release) is not None:
-            self._end(COMMIT, release)
-            facts = {"by": "", "why": "the run that committed it ended before it could say so"}
-            self._tell(release, "committed", facts)
+        if open_switch is not None and open_switch["to"] != open_switch.get("from"):
+            release = open_switch["to"]
+            if self.store.current() == release and self.store.committed(release) is not None:
+                self._end(COMMIT, release)
+                facts = {"by": "", "why": "the run that committed it ended before it could say so"}
+                self._tell(release, "committed", facts)
+        closing.settle(self.engine, self.store, self.emit)
 
     def close(self, args: Dict[str, Any]) -> Dict[str, Any]:
         """Close the app for a release with a breaking migration (``closing.close``)."""
@@ -254,8 +255,8 @@ class Switch:
             trouble = problem.message
         self._settle_back(back, failed, bool(open_switch.get("known", True)))
         self._tell(failed, "reverted", facts)
-        told = {"release": back, "reverted": True, "closed": closing.sealed(self.store)}
-        return {**told, **({"trouble": trouble} if trouble else {})}
+        more = {"trouble": trouble} if trouble else {}
+        return {"release": back, "reverted": True, **closing.told(self.store), **more}
 
     def _bring_back(self, back: Optional[str], failed: str) -> None:
         for last in (False, True):
@@ -319,7 +320,7 @@ class Switch:
         self._tell(release, "reverted", args)
         if to is not None:
             self._tell(to, "committed", {**args, "why": f"back from {release}"})
-        return {"release": to, "closed": closing.sealed(self.store)}
+        return {"release": to, **closing.told(self.store)}
 
     def keep(
         self, release: str, facts: Dict[str, Any], why: str = "the controller was lost; the release is good"

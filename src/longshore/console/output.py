@@ -332,6 +332,7 @@ FINAL: Mapping[str, tuple[str, str]] = {
     "bootstrapped": ("✓", "green"),
     "would change": ("~", "yellow"),
     "taken back": ("↩", "yellow"),
+    "closed": ("✗", "red"),
     "failed": ("✗", "red"),
     "unchanged": ("·", "dim"),
 }

@@ -43,6 +43,8 @@ class FakeApp:
     lock: dict[str, Any] | None = None
     hold: dict[str, Any] | None = None
     drift: list[str] = field(default_factory=list)
+    closed: str = ""
+    """``closed`` for a breaking migration, or ``sealed``: it has begun."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ class FakeSession:
         )  # fmt: skip
         if op in locked_only and app.owner is not self:
             raise self._refusal(wire.LOCK_LOST, "this run does not have the lock")
-        if op in (wire.MIGRATE, wire.SWITCH):
+        if op in (wire.SHUT, wire.MIGRATE, wire.SWITCH):
             # A step that fails has begun: going back is owed from here on, as with the agent's journal.
             self._begin(app, args["release"])
         if error is not None:
@@ -189,6 +191,19 @@ class FakeSession:
         app.releases.setdefault(manifest["id"], manifest)
         return {"pulled": [], "compose": "2.26.1"}
 
+    def _shut(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        app.closed = app.closed or "closed"
+        app.running = None
+        return {"served": True}
+
+    def _seal(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        app.closed = "sealed" if args["sealed"] else "closed"
+        return {}
+
+    def _reopen(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        app.closed = ""
+        return {"opened": True}
+
     def _migrate(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         return {"code": 0}
 
@@ -212,19 +227,25 @@ class FakeSession:
         if app.unfinished is None:
             return {"release": app.current, "reverted": False}
         back, failed = app.unfinished
-        app.current = app.running = back
         app.unfinished = None
+        if app.closed == "sealed":
+            app.current, app.running = back, None
+            self._note(app, failed, "reverted", args)
+            return {"release": back, "reverted": True, "closed": True}
+        app.current = app.running = back
+        app.closed = ""
         self._note(app, failed, "reverted", args)
         return {"release": back, "reverted": True}
 
     def _return(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         if app.current != args["release"]:
             raise self._refusal(wire.MOVED_ON, "another release is the current one")
-        app.current = app.running = args["to"]
+        app.current = args["to"]
+        app.running = None if app.closed == "sealed" else args["to"]
         self._note(app, args["release"], "reverted", args)
         if args["to"] is not None:
             self._note(app, args["to"], "committed", args)
-        return {"release": args["to"]}
+        return {"release": args["to"], **({"closed": True} if app.closed == "sealed" else {})}
 
     def _hold(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         seconds = float(args.get("seconds") or 0)

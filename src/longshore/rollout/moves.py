@@ -14,7 +14,7 @@ from longshore.render.bundle import Bundle
 from longshore.roles import Role
 from longshore.rollout.hookfiles import HookFiles
 
-State = Literal["deployed", "rolled back", "nothing to do", "failed", "taken back", "unchanged"]
+State = Literal["deployed", "rolled back", "nothing to do", "failed", "taken back", "closed", "unchanged"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Move:
     roles: tuple[Role, ...] = ()
     """Whose hooks and checks are run."""
     url: str | None = None
+    as_it_is: bool = False
+    """A rollback goes to the release also when files of it were edited on the host."""
     recover_at_boot: bool = True
     """Whether the host is to undo, when it comes up again, what it had begun when it lost its power."""
 
@@ -99,6 +101,20 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Closing:
+    """How hosts are closed for a breaking migration: maintenance is on, and little goes on running."""
+
+    hosts: frozenset[str]
+    keep: frozenset[str] | None
+    """The services that go on running. ``None``: those that went on when the host was closed before."""
+    token: str = field(repr=False)
+    """What the deploy's own checks say, so that they are let through."""
+    page: str = ""
+    retry_after: float = 300.0
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Story:
     """Everything a rollout of one app needs."""
 
@@ -107,6 +123,8 @@ class Story:
     facts: Facts
     environment: str = ""
     migrate: Migrate | None = None
+    closing: Closing | None = None
+    """The migration is a breaking one, or hosts are closed since one that failed."""
     first: frozenset[str] = frozenset()
     """Hosts that switch before the migration, because it needs what runs there."""
     hosts: tuple[str, ...] = ()

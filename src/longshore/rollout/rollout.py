@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
+from longshore.agent import wire
 from longshore.console import Output
 from longshore.errors import ConnectionLostError, DeployError, LongshoreError
+from longshore.inventory.model import SmokeCheck
 from longshore.remote.session import Session
 from longshore.roles import HookName
 from longshore.rollout import words
@@ -66,6 +69,8 @@ class Rollout:
         self.unknown: set[str] = set()
         """Hosts that were lost at the commit: which release they run is not known."""
         self.migrated = False
+        self.sealed = False
+        """A breaking migration has begun: the schema may be the new one."""
         self.settled = False
         """All is committed that will be: nothing is taken back any more."""
         self.started = time.monotonic()
@@ -79,10 +84,12 @@ class Rollout:
             try:
                 self._lock(hosts)
                 self._tolerantly(self._moving(), self.steps.stage)
+                self._all(self._to_close(), self.steps.close)
                 self._all(before_migration(self.story), self.steps.switch)
                 self._migrate()
                 self._switch_in_batches()
                 self._commit()
+                self._open()
                 self._tell_hooks("after_commit", self.committed)
             except _StoppedError:
                 self._take_back()
@@ -130,8 +137,37 @@ class Rollout:
         ]
         if migrate is None or not on:
             return
+        if self.story.closing is not None:
+            self.sealed = True
+            self._all(self._moving(), lambda host: self.steps.seal(host, True))
         self._all(on[:1], lambda host: self.steps.migrate(host, migrate))
         self.migrated = True
+
+    def _to_close(self) -> tuple[str, ...]:
+        """All hosts, before a breaking migration: the old release must not meet the new schema anywhere."""
+        closing = self.story.closing
+        return tuple(host for host in self._moving() if closing is not None and host in closing.hosts)
+
+    def _open(self) -> None:
+        """Every host that is closed has committed: it may answer again."""
+        errors = self.crew.each(self._to_close(), self.steps.open, then="")
+        self.problems += [words.not_opened(error, self.story) for error in errors.values()]
+
+    def _undo_migration(self) -> None:
+        """Make the schema the old one again, where the inventory says how: then the old release may run."""
+        migrate = self.story.migrate
+        if migrate is None or not migrate.back or self.committed:
+            return
+        hosts = [host for host in self.steps.moves if host in self.begun & self.locked]
+        back = replace(migrate, command=migrate.back)
+        on = [host for host in hosts if migrate.service in self.steps.moves[host].services]
+        # Nothing may use the schema meanwhile: what was switched to already stops.
+        errors = self.crew.each(hosts, self.steps.close, then="")
+        if on and not errors:
+            errors = self.crew.each(on[:1], lambda host: self.steps.migrate(host, back), then="")
+        if on and not errors:
+            errors = self.crew.each(hosts, lambda host: self.steps.seal(host, False), then="")
+        self.problems += errors.values()
 
     def _switch_in_batches(self) -> None:
         all_batches = batches(self.story)
@@ -185,7 +221,8 @@ class Rollout:
         switched = {*before_migration(self.story), *(host for batch in done for host in batch)}
         moves = [self.steps.moves[host] for host in self._moving() if host in switched]
         problems: list[LongshoreError] = []
-        for result in run_checks(distinct(check for move in moves for check in move.smoke)):
+        checks = [self._let_through(check) for move in moves for check in move.smoke]
+        for result in run_checks(distinct(checks)):
             if result.ok:
                 self.output.say(f"smoke test {result.name}: ok in {result.seconds * 1000:.0f} ms")
             else:
@@ -195,6 +232,13 @@ class Rollout:
         self.problems += problems
         if problems:
             raise _StoppedError
+
+    def _let_through(self, check: SmokeCheck) -> SmokeCheck:
+        """The check, so that maintenance is none for it."""
+        closing = self.story.closing
+        if closing is None or check.url is None:
+            return check
+        return replace(check, headers={**check.headers, wire.PASSING: closing.token})
 
     def _commit(self) -> None:
         """Everywhere or nowhere, as far as the hosts can be reached.
@@ -246,8 +290,12 @@ class Rollout:
     def _take_back(self) -> None:
         """Every host that was begun goes back to what it ran, also one that has committed already."""
         self._tell_hooks("on_failure", set(self.steps.moves))
+        if self.sealed:
+            self._undo_migration()
         self._go_back([host for host in self.steps.moves if host in self.begun - self.taken_back])
-        self._tell_hooks("on_rollback", self.taken_back)
+        if self.steps.closed:
+            self.problems.append(words.stays_closed(self.story, self.steps.closed))
+        self._tell_hooks("on_rollback", self.taken_back - self.steps.closed)
 
     # Below the story
 
@@ -320,12 +368,14 @@ class Rollout:
             time.monotonic() - self.started,
             self.migrated,
             tuple(self.problems),
-            tuple(host for host in self.steps.moves if host in self.taken_back),
+            tuple(host for host in self.steps.moves if host in self.taken_back - self.steps.closed),
         )
 
     def _state(self, move: Move) -> State:
         if move.host in self.committed:
             return "deployed" if move.bundle is not None else "rolled back"
+        if move.host in self.steps.closed:
+            return "closed"
         if move.host in self.failed:
             return "failed"
         return "taken back" if move.host in self.taken_back else "unchanged"

@@ -37,6 +37,8 @@ class Steps:
         args = self.lock_args()
         if move is not None:
             args["expect"] = move.expect
+            if move.bundle is None and not move.as_it_is:
+                args["whole"] = move.release
         answer = self.sessions[host].call(wire.LOCK, args, timeout=self.story.wait + 300)
         if answer["recovered"]:
             self.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
@@ -74,7 +76,7 @@ class Steps:
         assert closing is not None
         self.output.step(host, "closing", "503 from now on")
         self.sessions[host].call(
-            wire.CLOSE,
+            wire.SHUT,
             {
                 **self._args(self.moves[host]),
                 **self.story.facts.args(),
@@ -93,7 +95,7 @@ class Steps:
 
     def open(self, host: str) -> None:
         """The end of maintenance."""
-        self.sessions[host].call(wire.OPEN, {"app": self.story.app})
+        self.sessions[host].call(wire.REOPEN, {"app": self.story.app})
         self.output.step(host, "open")
 
     def migrate(self, host: str, migrate: Migrate) -> None:

@@ -63,6 +63,28 @@ def lost_at_commit(error: LongshoreError, move: Move, story: Story) -> Longshore
     )
 
 
+def stays_closed(story: Story, hosts: Iterable[str]) -> DeployError:
+    """After a breaking migration the release didn't come, and the old one isn't started on its schema."""
+    old = sorted({move.expect for move in story.moves if move.expect})
+    before = old[0] if len(old) == 1 else "the release before"
+    names = [move.host for move in story.moves if move.host in set(hosts)]
+    return DeployError(
+        f"the breaking migration had begun, so {before} is not started on what may be the new schema:"
+        f" {', '.join(names)} answer 503 (maintenance), and only what the migration needs runs there",
+        hint=f"Mend the release and `{_command('deploy', story)}`; or make the schema the old one again"
+        f" (a backup), then `{_command('rollback', story)} --breaking --to {old[0] if old else 'ID'}`.",
+    )
+
+
+def not_opened(error: LongshoreError, story: Story) -> LongshoreError:
+    """A host that has the new release, and still answers 503."""
+    return HostError(
+        f"the release is committed, and maintenance is still on: {error.message.rstrip('.')}",
+        where=error.where,
+        hint=f"`{_command('maintenance off', story)}` ends it.",
+    )
+
+
 def mixed(story: Story, deployed: Iterable[str], behind: Iterable[str]) -> DeployError:
     """The fleet runs two releases, as ``max_fail`` allows."""
     return DeployError(

@@ -19,6 +19,7 @@ from longshore.tasks.command import done, task
         "canary": "this share of the requests first (10%, or 5%,25% in turn); none: all at once",
         "canary-for": "how long each share, and the mirror, is watched (default: 1m)",
         "mirror": "before that, copy so many GET and HEAD requests to the new release (5%)",
+        "breaking": "the old release doesn't work on the new schema: maintenance is on meanwhile",
         "on-lost-controller": "what a host does that loses us after its switch: back, or keep what is good",
     },
 )
@@ -38,6 +39,7 @@ def deploy(
     canary: str = "",
     canary_for: str = "",
     mirror: str = "",
+    breaking: bool = False,
     on_lost_controller: str = "",
 ) -> None:
     """Render, stage, migrate, switch, verify and commit; what fails is taken back."""
@@ -78,6 +80,7 @@ def deploy(
                     fleet,
                     name,
                     wait=patience,
+                    breaking=breaking,
                     plan=one,
                     yes=yes,
                     on_lost_controller=lost,
@@ -87,7 +90,15 @@ def deploy(
                 done(1)
 
 
-@task(help={"to": "the release to go to (default: the one before)", "why": "a sentence for the history"})
+@task(
+    help={
+        "to": "the release to go to (default: the one before)",
+        "why": "a sentence for the history",
+        "wait": "how long to wait for another run's lock (30s, 5m)",
+        "as-it-is": "also to a release whose files were edited on the host",
+        "breaking": "also past a breaking migration: the schema is the old one again",
+    }
+)
 def rollback(
     context: Any,
     env: str = "",
@@ -96,16 +107,23 @@ def rollback(
     to: str = "",
     json: bool = False,
     why: str = "",
+    wait: str = "0s",
+    as_it_is: bool = False,
+    breaking: bool = False,
 ) -> None:
     """Go back to a release that the hosts still have: same images, same env, same files."""
     from longshore.tasks.fleet import open_fleet
     from longshore.tasks.notifying import failures_told
     from longshore.tasks.releasing import roll_back_app
+    from longshore.tasks.words import duration
 
+    patience = duration(wait, "--wait")
     with open_fleet(env=env, app=app, limit=limit, json=json, why=why) as fleet:
         _ = fleet.hooks  # as for a deploy
         for name in fleet.chosen:
             with failures_told(fleet, name):
-                good = roll_back_app(fleet, name, to=to or None)
+                good = roll_back_app(
+                    fleet, name, to=to or None, wait=patience, as_it_is=as_it_is, breaking=breaking
+                )
             if not good:
                 done(1)

@@ -39,7 +39,7 @@ def plan(
 
         plans = [plan_app(fleet, name, render_app(fleet, name), deep=True) for name in fleet.chosen]
         for one in plans:
-            _show(fleet.output, one, diff=diff, canary=_canary(fleet, one))
+            _show(fleet.output, one, diff=diff, breaking=_breaking(fleet, one), canary=_canary(fleet, one))
         if save:
             from longshore.plan.saved import save as write
 
@@ -56,9 +56,17 @@ def plan(
     done(2 if any(one.todo for one in plans) else 0)
 
 
+def _breaking(fleet: Fleet, plan: Plan) -> str:
+    """That the hosts are closed for a breaking migration, in words."""
+    from longshore.tasks import breaking
+
+    app = fleet.target(plan.app, next(iter(plan.hosts))).app
+    return breaking.told(plan, app) if plan.todo and breaking.wanted(plan, app) else ""
+
+
 def _canary(fleet: Fleet, plan: Plan) -> str:
     """What comes before the new release gets all requests (``rollout.traffic``), in words."""
-    if not plan.todo:
+    if not plan.todo or _breaking(fleet, plan):
         return ""
     traffic = fleet.target(plan.app, plan.todo[0].host).app.rollout.traffic
     if not traffic.wanted:
@@ -68,7 +76,7 @@ def _canary(fleet: Fleet, plan: Plan) -> str:
     return for_plan(plan, traffic)[1]
 
 
-def _show(output: Output, plan: Plan, *, diff: bool, canary: str = "") -> None:
+def _show(output: Output, plan: Plan, *, diff: bool, breaking: str = "", canary: str = "") -> None:
     from longshore.plan.words import headline, lines
 
     groups: dict[tuple[Any, ...], list[HostPlan]] = {}
@@ -86,10 +94,12 @@ def _show(output: Output, plan: Plan, *, diff: bool, canary: str = "") -> None:
         output.say("")
     count, all_hosts = len(plan.todo), len(plan.hosts)
     would = f"{count} of {all_hosts} hosts would change" if count else "nothing to do"
+    if breaking:
+        output.say(breaking)
     if canary:
         output.say(f"{plan.app}: {canary}")
     output.say(f"{plan.app}: {would}")
-    output.result({**as_json(plan, diff=diff), "canary": canary or None})
+    output.result({**as_json(plan, diff=diff), "breaking": bool(breaking), "canary": canary or None})
 
 
 def as_json(plan: Plan, *, diff: bool) -> dict[str, Any]:

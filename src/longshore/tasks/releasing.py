@@ -20,6 +20,7 @@ from longshore.render import Renderer
 from longshore.render.bundle import Bundle
 from longshore.rollout import HostReport, Move, Report
 from longshore.rollout.moves import Story
+from longshore.tasks.breaking import closing_for, closing_for_rollback, told
 from longshore.tasks.fleet import Fleet
 from longshore.tasks.notifying import tell_webhooks
 from longshore.tasks.pinning import pin
@@ -40,12 +41,13 @@ def deploy_app(
     yes: bool = False,
     on_lost_controller: Literal["", "back", "keep"] = "",
     traffic: Asked | None = None,
+    breaking: bool = False,
 ) -> bool:
     """Deploy one app to its chosen hosts; say how it went. Returns whether all is good.
 
     ``plan``: just that one, or none at all when a host has moved on since. ``wait``: seconds for another
     run's lock; what that run changed is then planned again. ``yes``: don't ask between batches.
-    ``traffic``: the canary that was asked for.
+    ``traffic``: the canary that was asked for. ``breaking``: the old release doesn't work on the new schema.
     """
     started = time.monotonic()
     until = started + wait
@@ -60,11 +62,11 @@ def deploy_app(
             fleet.output.say(f"{', '.join(names)}: {text}")
         from longshore.tasks.readying import make_ready  # now: most runs find nothing to do
 
-        policy = _policy(fleet, now, traffic)
+        closing = closing_for(fleet, now, breaking=breaking)
+        policy = _closed_policy(fleet, now, traffic) if closing else _policy(fleet, now, traffic)
         ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
-        story = replace(
-            _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic())), policy=policy
-        )
+        story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
+        story = replace(story, policy=policy, closing=closing)
         if on_lost_controller:
             story = replace(story, policy=replace(story.policy, on_lost_controller=on_lost_controller))
         report = _rollout(fleet, story, yes=yes)
@@ -87,6 +89,18 @@ def _policy(fleet: Fleet, plan: Plan, asked: Asked | None) -> RolloutPolicy:
     if told:
         fleet.output.say(told)
     return replace(policy, traffic=traffic)
+
+
+def _closed_policy(fleet: Fleet, plan: Plan, asked: Asked | None) -> RolloutPolicy:
+    """All at once: nothing of the old release runs while the hosts are closed."""
+    if asked is not None and (asked.shares or asked.mirror):
+        raise LongshoreError(
+            "nothing was changed: the migration is breaking, so the new release can't run beside the old one",
+            hint="Leave out --canary and --mirror.",
+        )
+    app = fleet.target(plan.app, plan.todo[0].host).app
+    fleet.output.say(told(plan, app))
+    return RolloutPolicy(on_lost_controller=app.rollout.on_lost_controller)
 
 
 def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> Story:
@@ -122,43 +136,79 @@ def _moved_on(report: Report) -> bool:
     return any(getattr(host.error, "code", "") == wire.MOVED_ON for host in report.hosts)
 
 
-def roll_back_app(fleet: Fleet, app: str, *, to: str | None) -> bool:
-    """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good."""
+def roll_back_app(
+    fleet: Fleet,
+    app: str,
+    *,
+    to: str | None,
+    wait: float = 0.0,
+    as_it_is: bool = False,
+    breaking: bool = False,
+) -> bool:
+    """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good.
+
+    ``wait``: seconds for another run's lock; what that run changed is then looked at again. ``as_it_is``: also
+    to a release whose files were edited on its host. ``breaking``: also from a release with a breaking
+    migration, whose schema is the old one again.
+    """
     from longshore.rollout.rollback import releases_to_go_back_to
 
     started = time.monotonic()
-    seen = look(fleet, app, {})
-    wanted = releases_to_go_back_to(app, seen, to)
-    moves = []
-    same = []
-    for host, release in wanted.items():
-        state = seen[host]
-        if release == state["current"] and state["good"]:
-            same.append(HostReport(host, "nothing to do", release))
-            continue
-        target = fleet.target(app, host)
-        services = frozenset(one["service"] for one in state["containers"])
-        move = Move(host, release, state["current"], services, smoke=target.app.smoke)
-        move = replace(move, roles=target.roles, url=target.app.url)
-        moves.append(replace(move, recover_at_boot=target.recover_at_boot))
-        fleet.output.say(f"{host}: {state['current'] or 'nothing'} → {release}")
-    if moves:
-        policy = fleet.target(app, moves[0].host).app.rollout
-        story = Story(
-            app,
-            tuple(moves),
-            fleet.facts,
-            environment=fleet.environment.name,
-            hosts=fleet.environment.apps[app],
-            # All at once: what is gone back from is not good anywhere.
-            policy=RolloutPolicy(on_lost_controller=policy.on_lost_controller),
-            parallel=fleet.environment.parallel,
+    until = started + wait
+    while True:
+        seen = look(fleet, app, {})
+        wanted = releases_to_go_back_to(app, seen, to)
+        closing = closing_for_rollback(fleet, app, wanted, seen, breaking=breaking)
+        there = [host for host, release in wanted.items() if _runs(seen[host], release)]
+        same = [HostReport(host, "nothing to do", wanted[host]) for host in there]
+        moves = tuple(
+            replace(_move_back(fleet, app, host, seen[host], release), as_it_is=as_it_is)
+            for host, release in wanted.items()
+            if host not in there
         )
-        report = _rollout(fleet, story)
-    else:
         report = Report(app, (), 0.0)
-    report = replace(report, hosts=(*report.hosts, *same), seconds=time.monotonic() - started)
-    return _tell(fleet, report, rollback=True)
+        if moves:
+            story = _story_back(fleet, app, moves, wait=max(0.0, until - time.monotonic()))
+            report = _rollout(fleet, replace(story, closing=closing))
+        if to is not None and time.monotonic() < until and _moved_on(report):
+            fleet.output.say("Another run has changed the hosts meanwhile: looked at again.")
+            continue
+        report = replace(report, hosts=(*report.hosts, *same), seconds=time.monotonic() - started)
+        return _tell(fleet, report, rollback=True)
+
+
+def _runs(seen: Mapping[str, Any], release: str) -> bool:
+    return bool(release == seen["current"] and seen["good"])
+
+
+def _move_back(fleet: Fleet, app: str, host: str, seen: Mapping[str, Any], release: str) -> Move:
+    target = fleet.target(app, host)
+    fleet.output.say(f"{host}: {seen['current'] or 'nothing'} → {release}")
+    return Move(
+        host,
+        release,
+        seen["current"],
+        frozenset(one["service"] for one in seen["containers"]),
+        smoke=target.app.smoke,
+        roles=target.roles,
+        url=target.app.url,
+        recover_at_boot=target.recover_at_boot,
+    )
+
+
+def _story_back(fleet: Fleet, app: str, moves: tuple[Move, ...], *, wait: float) -> Story:
+    policy = fleet.target(app, moves[0].host).app.rollout
+    return Story(
+        app,
+        moves,
+        fleet.facts,
+        environment=fleet.environment.name,
+        hosts=fleet.environment.apps[app],
+        # All at once: what is gone back from is not good anywhere.
+        policy=RolloutPolicy(on_lost_controller=policy.on_lost_controller),
+        parallel=fleet.environment.parallel,
+        wait=wait,
+    )
 
 
 def _rollout(fleet: Fleet, story: Story, *, yes: bool = False) -> Report:

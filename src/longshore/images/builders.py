@@ -77,7 +77,7 @@ def trouble_here() -> str:
             return what
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
-            return f"{what} ({said[-1][:200]})" if said else what
+            return f"{what}: {said[-1][:200]}" if said else what
     return ""
 
 

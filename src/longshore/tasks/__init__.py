@@ -23,6 +23,7 @@ _MODULES = (
     "dockerfile",
     "trust",
     "bootstrap",
+    "doctor",
     "images",
     "plan",
     "deploy",

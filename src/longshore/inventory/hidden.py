@@ -38,7 +38,7 @@ _PLAIN = re.compile(
     r"[\d.,:+-]*"  # numbers, versions, times
     r"|[a-z]{1,11}|[A-Z]{1,11}|[A-Z][a-z]{1,10}"  # a word
     r"|(https?://)?[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/[a-z0-9._/-]*)?"  # a host, or a URL without a password
-    r"|/[A-Za-z0-9._/-]*",  # a path
+    r"|(\.{1,2}|~)?/[A-Za-z0-9._/-]*",  # a path
 )
 
 

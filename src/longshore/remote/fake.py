@@ -59,6 +59,9 @@ class FakeHost:
     facts: dict[str, Any] = field(
         default_factory=lambda: {"engine": "26.1.5", "api": "1.45", "architecture": "amd64", "free": 10**11}
     )
+    shares: Callable[[], Mapping[str, Any]] | None = None
+    """What a new release and the one beside it have answered, by service (``agent.canary``). ``None``:
+    nothing here can share its requests."""
     _failures: dict[str, list[LongshoreError]] = field(default_factory=dict)
 
     def fail(self, op: str, *errors: LongshoreError) -> None:
@@ -108,12 +111,12 @@ class FakeSession:
             raise error
         app = self._fake.app(args["app"]) if "app" in args else FakeApp()
         locked_only = (
-            wire.STAGE, wire.MIGRATE, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
+            wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
             wire.HOLD, wire.DOWN,
         )  # fmt: skip
         if op in locked_only and app.owner is not self:
             raise self._refusal(wire.LOCK_LOST, "this run does not have the lock")
-        if op in (wire.SHUT, wire.MIGRATE, wire.SWITCH):
+        if op in (wire.SHUT, wire.MIGRATE, wire.CANARY, wire.SWITCH):
             # A step that fails has begun: going back is owed from here on, as with the agent's journal.
             self._begin(app, args["release"])
         if error is not None:
@@ -163,6 +166,8 @@ class FakeSession:
             "containers": self._containers(app),
             "unfinished": app.unfinished[1] if app.unfinished else None,
             "lock": app.lock,
+            "hold": app.hold,
+            "notes": [],
             "facts": dict(self._fake.facts),
         }
 
@@ -206,6 +211,13 @@ class FakeSession:
 
     def _migrate(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         return {"code": 0}
+
+    def _canary(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        if args["do"] == "begin":
+            return {"services": sorted(self._fake.shares()) if self._fake.shares else []}
+        if args["do"] == "stop":
+            raise self._refusal(wire.CANARY_FAILED, str(args["why"]))
+        return {"services": self._fake.shares()} if args["do"] == "look" and self._fake.shares else {}
 
     def _switch(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         app.running = args["release"]

@@ -8,12 +8,16 @@ import json
 import os
 from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
+from longshore.agent import wire
 from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine
+from longshore.agent.fail import Refusal
 from longshore.agent.health import containers
 from longshore.agent.store import AppStore, read_json, write
 
 _CHUNK = 1 << 20
+_MOST = 3
+"""Files that a refusal names."""
 PINS = "pins.json"
 ADDED = "was added on the host"
 
@@ -103,6 +107,27 @@ def findings(
             text = f"{user['service']} has a file mounted that was put right since it was started"
             result.append(Finding(user["service"], text, "recreate"))
     return result
+
+
+def check_whole(engine: Engine, store: AppStore, release: str) -> None:
+    """Raises ``Refusal`` when files of a stored release, which is to run again, are not its own any more.
+
+    Every file is read. What services that run now may write themselves doesn't count, nor what was added.
+    """
+    manifest = store.manifest(release)
+    changes = [one for one in edited(store, manifest, 0.0) if one.how != ADDED]
+    if any(one.root for one in changes):
+        left = _left_alone(_users(engine, store, containers(engine, manifest["project"])))
+        changes = [one for one in changes if one.root not in left]
+    if changes:
+        told = [f"{one.name} {one.how}" for one in changes]
+        rest = f" and {len(told) - _MOST} more" if len(told) > _MOST else ""
+        raise Refusal(
+            wire.EDITED,
+            f"release {release} of {store.app} is not what it was: {', '.join(told[:_MOST])}{rest}",
+            "`rollback --to` goes to another one (`invoke history`), `rollback --as-it-is` to this one, edits"
+            " and all.",
+        )
 
 
 def put_right(engine: Engine, store: AppStore, manifest: Dict[str, Any], tar: IO[bytes]) -> List[str]:

@@ -8,7 +8,7 @@ from longshore.agent.engine import Engine
 from longshore.agent.health import containers
 from longshore.agent.history import History
 from longshore.agent.journal import Journal
-from longshore.agent.lock import Lock
+from longshore.agent.lock import Hold, Lock
 from longshore.agent.store import AppStore
 
 
@@ -31,7 +31,7 @@ def inspect(
         return {
             "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
-            "notes": [], "mend": {}, "closed": False, "breaking": False, "stored": None,
+            "notes": [], "mend": {}, "closed": False, "breaking": False, "stored": None, "hold": None,
         }  # fmt: skip
     current = store.current()
     kept = store.kept()
@@ -53,6 +53,7 @@ def inspect(
         "containers": found,
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
+        "hold": Hold(store.root).read(),
         "closed": bool((maintenance.state_of(store) or {}).get("deploy")),
         "breaking": bool(((store.committed(current) if current else None) or {}).get("breaking")),
         "stored": _stored(store, current, wanted, explain, deep) if current and explain else None,

@@ -6,9 +6,10 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 """
 
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from longshore.agent.boot import Boot
+from longshore.agent.closing import note_of
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
 from longshore.agent.journal import Journal
@@ -73,19 +74,20 @@ def main(state_dir: str) -> int:
 
 
 def unfinished(state_dir: str) -> List[str]:
-    """The apps whose journal has a switch without an end."""
+    """The apps whose journal has a switch without an end, or that were to be opened after a commit."""
     try:
         names = sorted(os.listdir(state_dir))
     except OSError:
         return []
-    return [name for name in names if NAME.fullmatch(name) and _begun(os.path.join(state_dir, name))]
+    stores = [AppStore(state_dir, name) for name in names if NAME.fullmatch(name)]
+    return [store.app for store in stores if _is_unfinished(store)]
 
 
-def _begun(root: str) -> Optional[Dict[str, Any]]:
+def _is_unfinished(store: AppStore) -> bool:
     try:
-        return Journal(root).unfinished()
+        return Journal(store.root).unfinished() is not None or bool(note_of(store))
     except OSError:  # no folder of an app's
-        return None
+        return False
 
 
 def _at_boot(store: AppStore) -> bool:
@@ -97,8 +99,7 @@ def _at_boot(store: AppStore) -> bool:
         lock.take({"by": THE_HOST, "why": why}, wait=_FOR_OTHERS)
         try:
             # Looked at again: somebody else may have been faster.
-            begun = Journal(store.root).unfinished()
-            how = _in_order(store, begun) if begun is not None else "was brought in order by another run"
+            how = _in_order(store, Journal(store.root).unfinished() or {})
         finally:
             lock.release()
     except (Refusal, EngineError, OSError) as error:
@@ -112,7 +113,7 @@ def _at_boot(store: AppStore) -> bool:
 def _in_order(store: AppStore, begun: Dict[str, Any]) -> str:
     """Keep what was switched to, where it is to be and is good; else finish or undo it."""
     switch = Switch(Engine(), store, lambda kind, **facts: None, str(begun.get("run", "")))
-    if store.current() != begun["to"] and (_to_be_kept(begun) or _was_to_commit(store, begun)):
+    if begun and store.current() != begun["to"] and (_to_be_kept(begun) or _was_to_commit(store, begun)):
         facts = {"by": begun.get("by", ""), "git": begun.get("git", "")}
         try:
             switch.keep(begun["to"], facts, "the host lost its power after the switch; the release is good")
@@ -121,7 +122,7 @@ def _in_order(store: AppStore, begun: Dict[str, Any]) -> str:
             pass  # not good: it goes back
     done = recover(switch, THE_HOST, "the host went down in the middle of it")
     if not done["reverted"]:
-        return f"runs {done['release']}"
+        return f"runs {done['release'] or 'nothing'}, as it was committed"
     trouble = f", but: {done['trouble']}" if done.get("trouble") else ""
     return f"went back from {begun['to']} to {done['release'] or 'nothing'}{trouble}"
 

@@ -138,6 +138,7 @@ class InspectValue(TypedDict):
     containers: List[Container]
     unfinished: Optional[str]  # the step that a dead controller left, or None
     lock: Optional[Dict[str, Any]]
+    hold: Optional[Dict[str, Any]]  # by, why, since, until (0: no end)
     staged: bool  # the host already has the release that was asked about
     manifest: Optional[Dict[str, Any]]  # of the current release, when it is another one
     notes: List[str]  # sentences about what differs and is left alone

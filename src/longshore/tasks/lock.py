@@ -150,6 +150,14 @@ def _lease(lock: Mapping[str, Any]) -> str:
     return f"its lease ends in {lock['left']:.0f} s without a word"
 
 
+def held_words(hold: Mapping[str, Any]) -> str:
+    """Who keeps everybody off, since when, until when, and why."""
+    from longshore.console import when_text
+
+    until = f"until {when_text(hold['until'])}" if hold["until"] else "until `invoke lock.release`"
+    return f"{hold['by']} holds it since {when_text(hold['since'])}, {until}: {hold['why']}"
+
+
 def running_words(lock: Mapping[str, Any]) -> str:
     """Who runs something, and when the host gives them up."""
     why = f" ({lock['why']})" if lock.get("why") else ""

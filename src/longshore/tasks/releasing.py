@@ -147,7 +147,8 @@ def roll_back_app(
 ) -> bool:
     """Take one app back on its chosen hosts, to ``to`` or the release before. Returns whether all is good.
 
-    ``wait``: seconds for another run's lock; what that run changed is then looked at again. ``as_it_is``: also
+    ``wait``: seconds for another run's lock. With ``to``, what that run changed is then looked at again; the
+    release before is another one then, so without ``to`` a person has to say it again. ``as_it_is``: also
     to a release whose files were edited on its host. ``breaking``: also from a release with a breaking
     migration, whose schema is the old one again.
     """

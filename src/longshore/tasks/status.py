@@ -13,6 +13,7 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
     from longshore.agent import wire
     from longshore.plan import unfinished
     from longshore.tasks.fleet import open_fleet, raise_all
+    from longshore.tasks.lock import held_words, running_words
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
         good = True
@@ -29,12 +30,15 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
             if rows:
                 fleet.output.table(("host", "release", "service", "state", "container"), rows, title=name)
             for host, seen in values.items():
-                for sentence in seen["drift"]:
+                for sentence in (*seen["drift"], *(f"note: {text}" for text in seen["notes"])):
                     fleet.output.say(f"{host}: {sentence}")
+                if seen["hold"]:
+                    fleet.output.say(f"{host}: {held_words(seen['hold'])}")
                 if seen["unfinished"]:
-                    fleet.output.say(f"{host}: {unfinished(seen)}")
+                    later = "" if seen["lock"] else "; the next run that takes the lock undoes it first"
+                    fleet.output.say(f"{host}: {unfinished(seen)}{later}")
                 elif seen["lock"]:
-                    fleet.output.say(f"{host}: locked by {seen['lock'].get('by', 'someone')}")
+                    fleet.output.say(f"{host}: {running_words(seen['lock'])}")
             fleet.output.result({"app": name, "hosts": values})
             raise_all(errors)
         done(0 if good else 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from longshore.inventory import model
@@ -73,3 +75,18 @@ def test_the_json_schema_knows_every_setting_and_refuses_others() -> None:
     assert variables["additionalProperties"] is False
     assert set(schema["$defs"]["service"]["properties"]) == {setting.name for setting in SERVICE.settings}
     assert json_schema(variables_file=True)["$ref"] == "#/$defs/variables"
+
+
+def test_the_examples_name_a_schema_for_editors_and_it_is_what_the_task_prints() -> None:
+    folder = Path(__file__).parents[2] / "inventory"
+    printed = subprocess.run(
+        [sys.executable, "-c", "from longshore.tasks import main; main()", "schema"],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    told = "It is made anew by: invoke schema > inventory/schema.json"
+    assert (folder / "schema.json").read_text() == printed, told
+    for path in folder.glob("*.yml"):
+        assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n"), path

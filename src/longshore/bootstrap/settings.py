@@ -51,6 +51,7 @@ def wish(
     """
     return {
         "store": environment.registry == "none" or host in builders(environment),
+        "emulate": list(_platforms(environment)) if host in builders(environment) else [],
         "certificates": _certificates(environment.registries.values()),
         "check": check,
         "state_dir": _state_dir(environment, host),
@@ -73,6 +74,17 @@ def _state_dir(environment: Environment, host: str) -> str:
 
 def _recovers(environment: Environment, host: str) -> bool:
     return all(target.recover_at_boot for (_, name), target in environment.targets.items() if name == host)
+
+
+def _platforms(environment: Environment) -> tuple[str, ...]:
+    """What the inventory has images built for. Compose files aren't read to prepare a host."""
+    policies = [
+        policy.build
+        for target in environment.targets.values()
+        for policy in (target.app.defaults, *target.app.services.values())
+    ]
+    said = [*environment.build.platforms, *(one for build in policies if build for one in build.platforms)]
+    return tuple(dict.fromkeys(said))
 
 
 def builders(environment: Environment) -> frozenset[str]:

@@ -26,14 +26,15 @@ def doctor(
     from longshore.images.builders import trouble_here
     from longshore.tasks.fleet import open_fleet
 
-    with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
+    # Not by its limit: that is about hosts which run something, and not those that only build.
+    with open_fleet(env=env, app=app, json=json) as fleet:
         environment, unread = _with_values(fleet)
         from longshore.doctor.want import Wishes
 
         trouble = trouble_here()
         wishes = Wishes(environment, fleet.chosen, here=lambda: not trouble)
         found: dict[str, list[Finding]] = {HERE: [*unread, *_here(environment, fleet, wishes, trouble)]}
-        found |= _hosts(fleet, wishes)
+        found |= _hosts(fleet, wishes, _limited(environment, wishes.hosts, limit))
         for name, findings in found.items():
             _show(fleet.output, name, findings, quiet=quiet)
         counts = {level: sum(one.level == level for some in found.values() for one in some) for level in
@@ -86,7 +87,23 @@ def _here(environment: Environment, fleet: Fleet, wishes: Wishes, trouble: str) 
     ]
 
 
-def _hosts(fleet: Fleet, wishes: Wishes) -> dict[str, list[Finding]]:
+def _limited(environment: Environment, hosts: Sequence[str], limit: str) -> tuple[str, ...]:
+    from longshore.errors import InventoryError
+    from longshore.inventory import patterns
+
+    if not limit:
+        return tuple(hosts)
+    matched = patterns.match(limit, hosts=environment.hosts, groups=environment.groups, where="--limit")
+    if not set(matched) & set(hosts):
+        raise InventoryError(
+            f"{limit!r} matches no host that an app runs or is built on.",
+            where="--limit",
+            hint=f"Those are {', '.join(hosts) or 'none'}.",
+        )
+    return tuple(host for host in hosts if host in matched)
+
+
+def _hosts(fleet: Fleet, wishes: Wishes, names: Sequence[str]) -> dict[str, list[Finding]]:
     """Every host at once; then what its findings are, which for builders depends on the others, too."""
     from longshore.doctor import Finding
     from longshore.doctor.ask import examine
@@ -94,7 +111,7 @@ def _hosts(fleet: Fleet, wishes: Wishes) -> dict[str, list[Finding]]:
     from longshore.doctor.want import only_emulated
     from longshore.remote.fleet import each
 
-    wanted: dict[str, Wanted] = {host: wishes.of(host) for host in wishes.hosts}
+    wanted: dict[str, Wanted] = {host: wishes.of(host) for host in names}
     hosts = fleet.environment.hosts
 
     def one(name: str) -> Any:

@@ -29,7 +29,7 @@ def with_store(wanted: Mapping[str, Any]) -> dict[str, Any]:
         note(
             f"the containerd image store stays off: the engine has {there.get('Images') or 0} images and"
             f" {there.get('Containers') or 0} containers, which it would no longer see. Images for several"
-            " platforms can't be built here, nor images be brought without a registry"
+            " platforms are built in a BuildKit container then, and none can be brought without a registry"
         )
         return dict(wanted)
     return {**wanted, "features": FEATURE}

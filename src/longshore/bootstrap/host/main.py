@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.bootstrap.host import boot, folder, images, packages, system, user
+from longshore.bootstrap.host import boot, emulation, folder, images, packages, system, user
 from longshore.bootstrap.host.found import Found, look
 from longshore.bootstrap.host.say import Changes, Refusal, emit, note
 from longshore.bootstrap.host.service import Service
@@ -78,6 +78,7 @@ def bring_up(wish: Mapping[str, Any]) -> dict[str, object]:
         _started(changes, service)
     settings.put(engine=found.engine)
     settings.take_over()
+    emulation.bring(changes, wish.get("emulate") or (), lock_timeout=wish["lock_timeout"])
     if name:
         user.join_docker(changes, name)
     if wish["docker_group"]:

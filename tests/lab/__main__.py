@@ -23,6 +23,7 @@ TOOK = {
     "test_deploy.py": 250,
     "test_images.py": 230,
     "test_images_local.py": 50,
+    "test_doctor.py": 25,
     "test_examples.py": 180,
     "test_faults.py": 175,
     "test_rollout.py": 175,
@@ -30,6 +31,7 @@ TOOK = {
     "test_proxy.py": 120,
     "test_plan.py": 105,
     "test_secrets.py": 85,
+    "test_recovery.py": 60,
 }
 
 

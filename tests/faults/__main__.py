@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 import tempfile
 import traceback
@@ -40,6 +41,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the practice hosts running afterwards")
     parser.add_argument("--verbose", action="store_true", help="show what the commands said")
     asked = parser.parse_args()
+    # A shell's `&` has it ignored, and what is started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = choose(asked.only)
     if asked.list:
         print("\n".join(case.name for case in chosen))

@@ -189,6 +189,12 @@ def test_a_platform_that_no_builder_has_for_its_own_takes_an_emulation() -> None
     assert {one.platforms for one in only_emulated(wanted, native).values()} == {()}
 
 
+def test_a_folder_that_is_not_ours_is_said_once() -> None:
+    denied = {"error": "Permission denied", "hint": ""}
+    assert _one(_bad(folder={**FOLDER, "ours": False}, apps=denied))[1] == "state-dir"
+    assert _one(_bad(apps=denied))[1] == "apps-unseen"
+
+
 # Asking
 
 

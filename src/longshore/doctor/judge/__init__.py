@@ -32,17 +32,17 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+# What is worth saying when it could not be looked at. What only an engine knows is said by its own rule.
+_WITHOUT_ENGINE = ("system", "disks", "folder", "apps", "boot")
+
+
 def judge(wanted: Wanted, seen: Seen) -> tuple[Finding, ...]:
     """Everything that is to be said of a host, in the rules' order."""
     found = [finding for rule in RULES for finding in rule(wanted, seen)]
-    found += [
-        Finding(
-            "warning", f"{name}-unseen", f"{name} could not be looked at: {value['error']}", value["hint"]
-        )
-        for name, value in seen.facts.items()
-        # Without an engine much can't be looked at: that is one error, and not five.
-        if isinstance(value, dict)
-        and "error" in value
-        and name in ("disks", "folder", "apps", "boot", "system")
-    ]
+    closed = seen.of("folder").get("ours") is False  # that says why nothing in it can be looked at
+    for name in _WITHOUT_ENGINE:
+        value = seen.facts.get(name)
+        if isinstance(value, dict) and "error" in value and not (closed and name == "apps"):
+            text = f"{name} could not be looked at: {value['error']}"
+            found.append(Finding("warning", f"{name}-unseen", text, value["hint"]))
     return tuple(found)

@@ -12,6 +12,8 @@ from longshore.errors import InventoryError, Where
 from longshore.roles.builtin import BUILTIN
 from longshore.roles.model import HOOKS, Role
 
+_MODULES = "longshore_project_roles"
+
 
 def known_roles(root: Path) -> tuple[str, ...]:
     """The names of all roles that a project can use."""
@@ -25,12 +27,20 @@ def find_role(name: str, root: Path) -> Role | None:
     Raises ``InventoryError`` with file and line when ``roles/<name>.py`` fails or defines no role.
     """
     path = root / "roles" / f"{name}.py"
-    return _load(path, name) if path.is_file() else BUILTIN.get(name)
+    return load_file(path, name) if path.is_file() else BUILTIN.get(name)
 
 
-def _load(path: Path, name: str) -> Role:
+def file_of(role: Role) -> Path | None:
+    """The project's file that this role was read from; ``None`` for one that is in none."""
+    module = sys.modules.get(f"{_MODULES}.{role.name}")
+    found = getattr(module, "__file__", None) if getattr(module, "role", None) is role else None
+    return Path(found) if found else None
+
+
+def load_file(path: Path, name: str) -> Role:
+    """The role that a file of a project defines. Raises ``InventoryError`` as ``find_role``."""
     file = f"roles/{path.name}"
-    module_name = f"longshore_project_roles.{name}"
+    module_name = f"{_MODULES}.{name}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InventoryError("The role can't be read as Python.", where=Where(file))

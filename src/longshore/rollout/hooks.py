@@ -15,9 +15,10 @@ from longshore.console import Output
 from longshore.errors import DeployError, HookError, LongshoreError
 from longshore.remote.session import Event, Session
 from longshore.roles import HookName
-from longshore.roles.calling import CallFailed, call
+from longshore.roles.calling import CallFailed
 from longshore.rollout.hookfiles import HookFile
 from longshore.rollout.moves import Move, Story
+from longshore.verify.apart import call_role
 from longshore.verify.program import how_it_ended, run_program
 
 _LOG = 20
@@ -42,13 +43,12 @@ def run_hooks(
     Raises ``HookError``, or what the session raises.
     """
     for role in move.roles:
-        hook = role.hooks.get(name)
-        if hook is not None:
+        if name in role.hooks:
             what = f"the hook {name} of the role {role.name}"
             facts = {**hook_facts(move, story), "step": name, "error": error}
             said = _Said(output, move.host, name)
             try:
-                call(hook, facts, timeout=story.hook_timeout, tell=said)
+                call_role(role, "hooks", name, facts, timeout=story.hook_timeout, tell=said)
             except CallFailed as failure:
                 raise HookError(f"{what} {failure}", where=move.host, log=said.last, hook=name) from failure
     files = story.hooks.of(name)
@@ -99,10 +99,10 @@ def run_role_checks(move: Move, story: Story, output: Output | None = None) -> l
 
     problems = []
     for role in move.roles:
-        for name, check in role.checks.items():
+        for name in role.checks:
             said = _Said(output, move.host, name) if output is not None else None
             facts = hook_facts(move, story)
-            result = run_role_check(role, name, check, facts, timeout=story.hook_timeout, tell=said)
+            result = run_role_check(role, name, facts, timeout=story.hook_timeout, tell=said)
             if not result.ok:
                 what = f"the check {name!r} of the role {role.name}"
                 problems.append(DeployError(f"{what} failed: {result.why}", where=move.host))

@@ -110,9 +110,9 @@ def _role_checks(fleet: Fleet, app: str, deadline: float | None) -> list[SmokeRe
         }
         timeout = min(target.app.hooks.timeout, deadline or target.app.hooks.timeout)
         for role in target.roles:
-            for name, check in role.checks.items():
+            for name in role.checks:
                 tell = partial(fleet.output.log, host, name)
-                results.append(run_role_check(role, name, check, facts, timeout=timeout, tell=tell))
+                results.append(run_role_check(role, name, facts, timeout=timeout, tell=tell))
     return results
 
 

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from longshore.roles import Check, Role
-from longshore.roles.calling import CallFailed, call
+from longshore.roles import Role
+from longshore.roles.calling import CallFailed
+from longshore.verify.apart import call_role
 from longshore.verify.smoke import SmokeResult
 
 
 def run_role_check(
     role: Role,
     name: str,
-    check: Check,
     facts: Mapping[str, Any],
     *,
     timeout: float,
@@ -24,7 +24,7 @@ def run_role_check(
     done after ``timeout`` seconds. ``tell`` gets what it prints."""
     started = time.monotonic()
     try:
-        answer = call(check, facts, timeout=timeout, tell=tell)
+        answer = call_role(role, "checks", name, facts, timeout=timeout, tell=tell)
         why = "" if answer is None else str(answer)
     except CallFailed as failure:
         why = str(failure)

@@ -13,6 +13,7 @@ from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit, Watch, containers
 from longshore.agent.order import in_order
 from longshore.agent.proxy import Proxy, routes_file
@@ -135,7 +136,10 @@ class BlueGreen:
         if self.routes and (forward or self.proxy.current() is None):
             self.proxy.ensure(self.routes["host"])
         if not forward:
-            self.alone_again()
+            try:
+                self.alone_again()
+            except Refusal:
+                pass  # only sooner than by the switch of the routes, which comes in any case
         self._in_place(astray)
         changes: Dict[str, Change] = {}
         try:

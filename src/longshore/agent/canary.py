@@ -6,7 +6,7 @@ other switch; that the old release serves alone again can be done from the proxy
 """
 
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 
 from longshore.agent import overlays, wire
 from longshore.agent.bluegreen import BlueGreen, Change, routes_of
@@ -15,6 +15,9 @@ from longshore.agent.health import autopsy, containers
 from longshore.agent.metrics import Meter
 from longshore.agent.sharing import NEW, OLD, Part, part_of, shared
 from longshore.agent.store import AppStore
+
+if TYPE_CHECKING:
+    from longshore.agent.switch import Switch
 
 _BLIND = 20.0
 """Seconds without the proxy's metrics (it may be starting anew) after which nothing can be judged."""
@@ -147,11 +150,21 @@ class Canary:
         self.blue.take_over(self.changes)
 
 
-def handle(canary: Canary, args: Dict[str, Any]) -> Dict[str, Any]:
-    """``do``: ``give`` (``share`` and ``mirror``, in percent), ``look``, ``stop`` (``service``, ``why``)."""
-    if args.get("do") == "give":
-        canary.give(Part(int(args.get("share") or 0), int(args.get("mirror") or 0)))
+def handle(canaries: Dict[str, Canary], switch: "Switch", args: Dict[str, Any]) -> Dict[str, Any]:
+    """``do``: ``begin`` has ``release`` run beside the current one, and gives the ``services`` that can share
+    their requests; then ``give`` (``share`` and ``mirror``, in percent), ``look``, ``stop`` (``service``,
+    ``why``). ``canaries``: the session's, by app. A switch or a way back ends it."""
+    app, do = switch.store.app, args.get("do")
+    if do == "begin":
+        made = switch.try_out(str(args["release"]))
+        if made is not None:
+            canaries[app] = made
+        return {"services": made.services if made is not None else []}
+    if app not in canaries:
+        raise Refusal(wire.BAD_REQUEST, f"no release of {app} runs beside the current one")
+    if do == "give":
+        canaries[app].give(Part(int(args.get("share") or 0), int(args.get("mirror") or 0)))
         return {}
-    if args.get("do") == "stop":
-        canary.stop(str(args["service"]), str(args["why"]))
-    return canary.look()
+    if do == "stop":
+        canaries[app].stop(str(args["service"]), str(args["why"]))
+    return canaries[app].look()

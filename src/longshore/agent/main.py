@@ -316,7 +316,9 @@ class Agent:
         if op == wire.MIGRATE:
             return switch.migrate(args)
         if op == wire.CANARY:
-            return self._canary(switch, args)
+            from longshore.agent.canary import handle
+
+            return handle(self.canaries, switch, args)
         canary = self.canaries.pop(app, None)
         if op == wire.SWITCH:
             value = switch.switch(args["release"], canary)
@@ -330,21 +332,6 @@ class Agent:
             value = switch.revert(args)
         self.begun.pop(app, None)
         return value
-
-    def _canary(self, switch: "Switch", args: Dict[str, Any]) -> Any:
-        """``do``: ``begin``, which gives the ``services`` that can share their requests and are another's in
-        ``release``; ``give`` and ``look`` (``canary.handle``). ``switch`` or ``revert`` ends it."""
-        app = switch.store.app
-        if args.get("do") != "begin":
-            from longshore.agent.canary import handle
-
-            if app not in self.canaries:
-                raise Refusal(wire.BAD_REQUEST, f"no release of {app} runs beside the current one")
-            return handle(self.canaries[app], args)
-        made = switch.try_out(args["release"])
-        if made is not None:
-            self.canaries[app] = made
-        return {"services": made.services if made is not None else []}
 
     def _holds(self, op: str, store: AppStore) -> Dict[str, Any]:
         """LOCKS: ``lock``, who runs something now (``Lock.holder``), and ``hold`` (``Hold.read``).

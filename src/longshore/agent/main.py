@@ -76,6 +76,7 @@ class Agent:
         """App to whose run it is: ``by``, ``git``."""
         self.answering = 0
         self.told: Dict[str, float] = {}
+        self.pause = _PROGRESS_PAUSE
         self.lease = 0.0
         self.heard = time.monotonic()
         self.work: Optional[Work] = None
@@ -148,7 +149,7 @@ class Agent:
         """
         if kind in _PROGRESS:
             now = time.monotonic()
-            if now - self.told.get(kind, -_PROGRESS_PAUSE) < _PROGRESS_PAUSE:
+            if now - self.told.get(kind, -self.pause) < self.pause:
                 return
             self.told[kind] = now
         self.say({"id": self.answering, "type": "event", "kind": kind, **self._masked(facts)})
@@ -350,6 +351,7 @@ class Agent:
         ``expect``: the release that the plan saw as current. Another one means that the host has moved
         on since, and the plan is void. ``lease``: after so many seconds (of this host's own, that no clock
         can set back) without a word, the controller is taken for dead. 0: only the connection's end is.
+        ``pause``: seconds between two lines of progress.
         ``keep``: without the controller, a release that is switched to and good is committed. ``whole``: a
         stored release that is to run again; it is refused when its files were edited.
         """
@@ -361,6 +363,7 @@ class Agent:
         lock.take(owner, float(args.get("wait") or 0), self.gone.is_set)
         self.locks[store.app] = lock
         self.lease = float(args.get("lease") or 0)
+        self.pause = float(args.get("pause") or _PROGRESS_PAUSE)
         self.run = str(args.get("run", ""))
         self.keep[store.app] = bool(args.get("keep"))
         self.facts[store.app] = {key: args.get(key, "") for key in ("by", "git")}

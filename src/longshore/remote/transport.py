@@ -40,6 +40,8 @@ CHEAP_FIRST = (
     "diffie-hellman-group14-sha256",
     "diffie-hellman-group16-sha512",
 )
+AUTHENTICATED = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+"""Ciphers without a separate MAC, which Paramiko compares byte by byte in Python."""
 KEEPALIVES = 3
 """Keepalives that may go unanswered, as OpenSSH's ``ServerAliveCountMax``."""
 _HOST_KEY_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
@@ -78,6 +80,7 @@ class Transport(_Base):  # type: ignore[misc]
 
     auth_handler: Any
     _preferred_keys: tuple[str, ...]
+    _preferred_ciphers: tuple[str, ...]
 
     def __init__(
         self, sock: Any, known_kinds: tuple[str, ...] = (), *, certificates: bool = False, **options: Any
@@ -88,6 +91,9 @@ class Transport(_Base):  # type: ignore[misc]
         self._unanswered = 0
         available = self._kex_info
         self._preferred_kex = tuple(name for name in CHEAP_FIRST if name in available)
+        ciphers: tuple[str, ...] = self._preferred_ciphers
+        cheap = tuple(name for name in AUTHENTICATED if name in ciphers)
+        self._preferred_ciphers = (*cheap, *(name for name in ciphers if name not in cheap))
         usable: tuple[str, ...] = self._preferred_keys
         wanted = [name for kind in known_kinds for name in _HOST_KEY_ALGORITHMS.get(kind, (kind,))]
         known = [name for name in wanted if name in usable]

@@ -14,6 +14,10 @@ from longshore.render.pack import pack
 from longshore.rollout.hooks import run_hooks
 from longshore.rollout.moves import Move, Story
 
+_PAUSE = 0.2
+_LINES = 20
+"""Lines of progress that may come in a second, from all hosts: nobody reads more, and each costs us CPU."""
+
 
 class Steps:
     """The steps, each on one host. ``sessions`` may get a new one for a host that was lost."""
@@ -52,6 +56,7 @@ class Steps:
             **self.story.facts.args(),
             "wait": self.story.wait,
             "lease": self.story.lease,
+            "pause": max(_PAUSE, len(self.moves) / _LINES),
             "keep": self.story.policy.on_lost_controller == "keep",
         }
 

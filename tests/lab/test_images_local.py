@@ -196,6 +196,37 @@ def test_a_build_ends_when_the_command_is_killed(controller: Controller) -> None
     assert _results(controller.run("build", "--env", "try", "--json"))[0]["images"]
 
 
+def test_an_engine_with_the_older_image_store_does_what_it_can_and_says_the_rest(
+    controller: Controller,
+) -> None:
+    def inventory(more: str) -> None:
+        root = f"build: {{buildkit: '127.0.0.1:1/none:1'{more}}}"
+        lab = controller.lab
+        text = INVENTORY.format(root=root, registry=lab.registry, other=lab.addresses["h2"], home=HOME)
+        controller.put("inventory/old.yml", text)
+
+    controller.put("web/Dockerfile", "FROM scratch\nCOPY . /\n")
+    controller.sh("cp /etc/docker/daemon.json /run/daemon.json")
+    restart = "service docker restart >/dev/null; until docker info >/dev/null 2>&1; do sleep 0.2; done"
+    controller.sh(
+        f"sed -i 's/\\(containerd-snapshotter.: \\)true/\\1false/' /etc/docker/daemon.json; {restart}"
+    )
+    try:
+        inventory("")
+        done = controller.run("push", "--env", "old")
+        assert done.returncode == 0, done.stderr
+        assert "no build cache is kept in the registry: a BuildKit container" in done.stdout
+        inventory(", platforms: [linux/amd64, linux/arm64]")
+        done = controller.run("push", "--env", "old")
+        assert done.returncode == 1 and "older image store, and web is built for several" in done.stderr
+        assert "127.0.0.1:1/none:1" in done.stderr and "`invoke bootstrap`" in done.stderr
+        left = controller.sh(f"docker ps -aq; BUILDX_CONFIG={HOME}/.cache/longshore/buildx docker buildx ls")
+        assert "longshore" not in left.stdout and "default" in left.stdout
+    finally:
+        controller.sh(f"mv /run/daemon.json /etc/docker/daemon.json; {restart}")
+        controller.put("web/Dockerfile", DOCKERFILE)
+
+
 def _until(true: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not true():

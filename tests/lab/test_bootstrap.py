@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.lab.project import PYTHON, Project
 
-from longshore.bootstrap import EngineSettings, Outcome, bootstrap_host, wish
+from longshore.bootstrap import BootstrapOptions, Outcome, bootstrap_host, wish
 from longshore.errors import AgentError
 from longshore.inventory import load
+from longshore.inventory.model import EnginePolicy
 from longshore.lab import Lab
 from longshore.remote import Links
 
@@ -122,10 +124,10 @@ class Site:
         assert "Traceback" not in done.stdout + done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
-    def run(self, *, check: bool = False, **settings: Any) -> Outcome:
-        """Bootstrap h1 with settings of the test's own."""
-        environment = load(self.folder, "practice")
-        request = wish(environment, EngineSettings(**settings), check=check)
+    def run(self, *, check: bool = False, lock_timeout: float = 300.0, **engine: Any) -> Outcome:
+        """Bootstrap h1 with options and engine settings of the test's own."""
+        environment = replace(load(self.folder, "practice"), engine=EnginePolicy(**engine))
+        request = wish(environment, BootstrapOptions(lock_timeout=lock_timeout), check=check)
         self.steps = []
         with Links(environment) as links:
             return bootstrap_host(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from longshore.bootstrap import EngineSettings, wish
+from longshore.bootstrap import BootstrapOptions, wish
 from longshore.bootstrap.host import emulation
 from longshore.bootstrap.host.emulation import choose, lacking
 from longshore.bootstrap.host.say import Changes
@@ -116,8 +116,8 @@ def test_only_builders_get_it_for_what_the_inventory_builds() -> None:
     environment = replace(
         environment, build=BuildSettings(platforms=("linux/arm64",)), targets={("a", "w"): target}
     )
-    assert wish(environment, EngineSettings(), check=True, host="b1")["emulate"] == [
+    assert wish(environment, BootstrapOptions(), check=True, host="b1")["emulate"] == [
         "linux/arm64",
         "linux/riscv64",
     ]
-    assert wish(environment, EngineSettings(), check=True, host="w")["emulate"] == []
+    assert wish(environment, BootstrapOptions(), check=True, host="w")["emulate"] == []

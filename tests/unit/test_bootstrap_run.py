@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +16,12 @@ import pytest
 
 import longshore.bootstrap.host
 from longshore.agent import boot
-from longshore.bootstrap import EngineSettings, bootstrap_host, program, wish
+from longshore.bootstrap import BootstrapOptions, bootstrap_host, program, wish
 from longshore.bootstrap.host import images as host_images
 from longshore.bootstrap.settings import daemon_defaults
-from longshore.errors import AgentError, HostError
-from longshore.inventory.model import Environment, Group, Logging, Registry
+from longshore.errors import AgentError, HostError, LongshoreError
+from longshore.inventory import load
+from longshore.inventory.model import EnginePolicy, Environment, Group, Logging, Registry
 
 HOST = Path(longshore.bootstrap.host.__file__).parent
 WISH = {"check": False, "lock_timeout": 300}
@@ -166,8 +168,8 @@ def test_every_module_of_the_host_travels_and_needs_nothing_but_python_3_9() -> 
 
 
 def test_the_user_travels_in_the_request_and_nobody_is_made_unasked() -> None:
-    assert wish(_environment(), EngineSettings(), check=True)["user"] == ""
-    assert wish(_environment(), EngineSettings(user="deployer"), check=True)["user"] == "deployer"
+    assert wish(_environment(), BootstrapOptions(), check=True)["user"] == ""
+    assert wish(_environment(), BootstrapOptions(user="deployer"), check=True)["user"] == "deployer"
 
 
 def _environment(*registries: Registry) -> Environment:
@@ -187,11 +189,11 @@ def test_builders_get_the_image_store_and_every_host_gets_the_registrys_authorit
     ca = tmp_path / "ca.pem"
     ca.write_text("a certificate")
     environment = _environment(Registry("registry.test", ca=ca))
-    builder = wish(environment, EngineSettings(), check=True, host="b1")
-    other = wish(environment, EngineSettings(), check=True, host="web1")
+    builder = wish(environment, BootstrapOptions(), check=True, host="b1")
+    other = wish(environment, BootstrapOptions(), check=True, host="web1")
     assert (builder["store"], other["store"]) == (True, False)
     assert other["certificates"] == {"registry.test": "a certificate"}
-    without = wish(replace(environment, registry="none"), EngineSettings(), check=True, host="web1")
+    without = wish(replace(environment, registry="none"), BootstrapOptions(), check=True, host="web1")
     assert without["store"] is True
 
 
@@ -199,7 +201,7 @@ def test_a_host_with_a_state_folder_of_its_own_gets_that_one() -> None:
     targets: Any = {("shop", "web1"): SimpleNamespace(state_dir="/srv/longshore", recover_at_boot=False)}
     environment = replace(_environment(), targets=targets)
     for host, folder, recovers in (("web1", "/srv/longshore", False), ("web2", "/var/lib/x", True)):
-        asked = wish(environment, EngineSettings(), check=True, host=host)
+        asked = wish(environment, BootstrapOptions(), check=True, host=host)
         assert (asked["state_dir"], asked["recover_at_boot"]) == (folder, recovers)
 
 
@@ -220,7 +222,7 @@ def test_registries_become_the_engines_own_settings() -> None:
         Registry("registry.test:5000", insecure=True, password="hidden"),
         Registry("ghcr.io", mirror="cache.test"),
     ]
-    request = wish(_environment(*registries), EngineSettings(), check=True)
+    request = wish(_environment(*registries), BootstrapOptions(), check=True)
     assert request["daemon"]["registry-mirrors"] == ["http://mirror:5000"]
     assert request["daemon"]["insecure-registries"] == ["mirror:5000", "registry.test:5000"]
     assert "hidden" not in json.dumps(request)
@@ -228,22 +230,62 @@ def test_registries_become_the_engines_own_settings() -> None:
 
 def test_a_mirror_with_a_scheme_keeps_it_and_its_host_is_what_is_insecure() -> None:
     mirror = Registry("docker.io", insecure=True, mirror="https://mirror.test/")
-    wanted = daemon_defaults(EngineSettings(), [mirror])
+    wanted = daemon_defaults(EnginePolicy(), [mirror])
     assert wanted["registry-mirrors"] == ["https://mirror.test/"]
     assert wanted["insecure-registries"] == ["mirror.test"]
 
 
 def test_a_registry_that_is_also_the_mirror_is_named_once() -> None:
     registries = [Registry("docker.io", insecure=True, mirror="r:5000"), Registry("r:5000", insecure=True)]
-    assert daemon_defaults(EngineSettings(), registries)["insecure-registries"] == ["r:5000"]
+    assert daemon_defaults(EnginePolicy(), registries)["insecure-registries"] == ["r:5000"]
 
 
 def test_defaults_are_those_of_the_services_logging() -> None:
-    wanted = daemon_defaults(EngineSettings(), [])
+    wanted = daemon_defaults(EnginePolicy(), [])
     assert wanted == {
         "log-driver": "json-file",
         "log-opts": {"max-size": "10m", "max-file": "3", "compress": "true"},
         "live-restore": True,
     }
-    other = EngineSettings(logging=Logging(driver="journald"), live_restore=False)
+    other = EnginePolicy(logging=Logging(driver="journald"), live_restore=False)
     assert daemon_defaults(other, []) == {"log-driver": "journald"}
+
+
+def test_what_the_inventory_says_of_the_engine_reaches_the_host(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory"
+    inventory.mkdir()
+    (inventory / "prod.yml").write_text(
+        "all:\n"
+        "  hosts: {h1: }\n"
+        "  vars:\n"
+        "    longshore:\n"
+        "      engine:\n"
+        "        source: docker\n"
+        "        repository: https://mirror.test/docker\n"
+        "        key: 9dc858229fc7dd38854ae2d88d81803c0ebfcd88\n"
+        "        live_restore: false\n"
+        "        logging: {max_size: 5m, max_file: 2}\n"
+    )
+    request = wish(load(tmp_path, "prod"), BootstrapOptions(), check=True, host="h1")
+    assert (request["source"], request["repository"]) == ("docker", "https://mirror.test/docker")
+    assert request["key"] == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    assert "live-restore" not in request["daemon"]
+    assert request["daemon"]["log-opts"] == {"max-size": "5m", "max-file": "2", "compress": "true"}
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("source: snap", "longshore.engine.source can't be 'snap'"),
+        ("repository: mirror.test", "'mirror.test' is not a URL"),
+        ("key: 9DC8 5822", "is not a key's fingerprint"),
+        ("data_root: /srv", "longshore.engine has no setting 'data_root'"),
+    ],
+)
+def test_what_makes_no_sense_of_the_engine_is_refused(tmp_path: Path, said: str, sentence: str) -> None:
+    inventory = tmp_path / "inventory"
+    inventory.mkdir()
+    engine = f"all: {{hosts: {{h1: }}, vars: {{longshore: {{engine: {{{said}}}}}}}}}\n"
+    (inventory / "prod.yml").write_text(engine)
+    with pytest.raises(LongshoreError, match=re.escape(sentence)):
+        load(tmp_path, "prod")

@@ -4,6 +4,6 @@
 """
 
 from longshore.bootstrap.run import Outcome, bootstrap_host
-from longshore.bootstrap.settings import EngineSettings, user_name, wish
+from longshore.bootstrap.settings import BootstrapOptions, user_name, wish
 
-__all__ = ["EngineSettings", "Outcome", "bootstrap_host", "user_name", "wish"]
+__all__ = ["BootstrapOptions", "Outcome", "bootstrap_host", "user_name", "wish"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
-from typing import Any, Literal
+from typing import Any
 
 from longshore.errors import LongshoreError
 from longshore.inventory import patterns
-from longshore.inventory.model import Environment, Logging, Registry
+from longshore.inventory.model import EnginePolicy, Environment, Registry
 from longshore.records import dataclass
 
 HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -22,18 +21,9 @@ NOT_USERS = {
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """How the engine gets onto a host, and what it is told there."""
+class BootstrapOptions:
+    """What is asked of a run, beside what the inventory says of the engine (``EnginePolicy``)."""
 
-    source: Literal["auto", "distro", "docker"] = "auto"
-    """``auto``: the distribution's packages where they are new enough, else Docker's own."""
-    repository: str = "https://download.docker.com"
-    """Docker's package repository, or a mirror of it."""
-    key: str = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
-    """The fingerprint of the repository's signing key (docs.docker.com/engine/install/debian)."""
-    live_restore: bool = True
-    logging: Logging = field(default_factory=Logging)
-    """For containers that don't say otherwise, ours or not."""
     docker_group: bool = False
     """Whether the login user joins the group docker, which is as good as being root."""
     user: str = ""
@@ -43,7 +33,7 @@ class EngineSettings:
 
 
 def wish(
-    environment: Environment, settings: EngineSettings, *, check: bool, host: str = ""
+    environment: Environment, settings: BootstrapOptions, *, check: bool, host: str = ""
 ) -> dict[str, Any]:
     """The request for a host of ``environment``; without one, what they have in common. JSON.
 
@@ -56,13 +46,13 @@ def wish(
         "check": check,
         "state_dir": _state_dir(environment, host),
         "recover_at_boot": _recovers(environment, host),
-        "source": settings.source,
-        "repository": settings.repository,
-        "key": settings.key,
+        "source": environment.engine.source,
+        "repository": environment.engine.repository,
+        "key": environment.engine.key,
         "lock_timeout": settings.lock_timeout,
         "docker_group": settings.docker_group,
         "user": settings.user,
-        "daemon": daemon_defaults(settings, environment.registries.values()),
+        "daemon": daemon_defaults(environment.engine, environment.registries.values()),
     }
 
 
@@ -126,9 +116,9 @@ def user_name(text: str) -> str:
     return text
 
 
-def daemon_defaults(settings: EngineSettings, registries: Iterable[Registry]) -> dict[str, Any]:
+def daemon_defaults(engine: EnginePolicy, registries: Iterable[Registry]) -> dict[str, Any]:
     """The keys of ``daemon.json`` that a host should have unless someone there set them otherwise."""
-    logging = settings.logging
+    logging = engine.logging
     options = {**logging.options}
     if logging.driver in ("json-file", "local"):
         options = {
@@ -149,7 +139,7 @@ def daemon_defaults(settings: EngineSettings, registries: Iterable[Registry]) ->
     wanted: dict[str, Any] = {
         "log-driver": logging.driver,
         "log-opts": options,
-        "live-restore": settings.live_restore,
+        "live-restore": engine.live_restore,
         "registry-mirrors": sorted(set(mirrors)),
         "insecure-registries": sorted(set(insecure)),
     }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from longshore.bootstrap.settings import HUB, EngineSettings, daemon_defaults
+from longshore.bootstrap.settings import HUB, daemon_defaults
 from longshore.doctor.finding import Finding, Wanted
 from longshore.errors import LongshoreError
 from longshore.images.builders import names_of
@@ -74,7 +74,7 @@ class Wishes:
             host=host,
             state_dir=state_dir,
             apps=tuple(one.app.name for one in targets),
-            daemon=daemon_defaults(EngineSettings(), environment.registries.values()),
+            daemon=daemon_defaults(environment.engine, environment.registries.values()),
             ports=tuple(dict.fromkeys(port for one in proxied for port in one.proxy.ports)),
             registries=tuple(self._registries(self.images[host], mine)),
             mirrors=tuple(_mirrors(environment)) if targets or mine else (),

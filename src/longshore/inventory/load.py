@@ -11,6 +11,7 @@ from longshore.inventory import patterns
 from longshore.inventory.apps import build_registry
 from longshore.inventory.building import build_settings
 from longshore.inventory.connection import ssh_settings
+from longshore.inventory.engine import engine_policy
 from longshore.inventory.envfiles import read_env_files
 from longshore.inventory.envnames import misplaced
 from longshore.inventory.kinds import Reading
@@ -111,6 +112,7 @@ def load(
             name: build_registry(name, found, root) for name, found in settings.get("registries", {}).items()
         },
         build=build_settings(settings.get("build")),
+        engine=engine_policy(settings.get("engine")),
         registry=settings.get("registry", "named"),
         production=settings.get("production", environment in ("prod", "production"))
         or (settings.get("production") is None and environment.startswith("prod-")),

@@ -111,6 +111,21 @@ class Logging:
 
 
 @dataclass(frozen=True)
+class EnginePolicy:
+    """How the engine gets onto hosts, and what it is told there."""
+
+    source: Literal["auto", "distro", "docker"] = "auto"
+    """``auto``: the distribution's packages where they are new enough, else Docker's own."""
+    repository: str = "https://download.docker.com"
+    """Docker's package repository, or a mirror of it."""
+    key: str = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    """The fingerprint of the repository's signing key (docs.docker.com/engine/install/debian)."""
+    live_restore: bool = True
+    logging: Logging = field(default_factory=Logging)
+    """For containers that don't say otherwise, ours or not."""
+
+
+@dataclass(frozen=True)
 class Health:
     """A container's health check. Exactly one of ``http``, ``tcp``, ``command``, ``none`` is given,
     or none of them, which keeps the image's or compose file's own test and changes only the times.
@@ -350,6 +365,7 @@ class Environment:
     """(app, host) to target."""
     registries: Mapping[str, Registry]
     build: BuildSettings = field(default_factory=BuildSettings)
+    engine: EnginePolicy = field(default_factory=EnginePolicy)
     registry: Literal["named", "none"] = "named"
     """``none``: built images are in no registry, but move from the builder to the hosts."""
     production: bool = False

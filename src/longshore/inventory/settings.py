@@ -5,7 +5,7 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 
 from __future__ import annotations
 
-from longshore.inventory import building, proxying
+from longshore.inventory import building, engine, proxying
 from longshore.inventory.gates import HOOKS, NOTIFY, SMOKE
 from longshore.inventory.kinds import Choice, Command, Flag, Text, Whole, duration
 from longshore.inventory.maintaining import MAINTENANCE
@@ -16,6 +16,8 @@ from longshore.inventory.traffic import TRAFFIC
 
 # What the names of an app and a compose project can be (compose-spec: name).
 APP_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+OWN_FOLDERS = ("agent", "buildx", "images", "work")
+"""What lies in a host's state folder beside its apps: one of that name would be cleaned away with agents."""
 _REGISTRY_NAME = r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?"
 
 
@@ -289,6 +291,7 @@ ROOT = Section(
             scope="environment",
         ),
         Setting("build", building.BUILD, "How images are built.", scope="environment"),
+        Setting("engine", engine.ENGINE, "The Docker engine, as bootstrap sets it up.", scope="environment"),
         Setting("proxy", proxying.PROXY, "The host's proxy, one for all of its applications."),
         Setting(
             "registry",
@@ -324,7 +327,12 @@ ROOT = Section(
         ),
         Setting(
             "apps",
-            MapOf(item=APP, key=APP_NAME, key_rule="the name of an app (small letters, digits, - and _)"),
+            MapOf(
+                item=APP,
+                key=f"(?!({'|'.join(OWN_FOLDERS)})$){APP_NAME}",
+                key_rule="the name of an app (small letters, digits, - and _; agent, buildx, images and work"
+                " are folders of Longshore's own on a host)",
+            ),
             "The applications, by name.",
         ),
     )

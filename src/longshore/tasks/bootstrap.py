@@ -32,7 +32,7 @@ def bootstrap(
     """Prepare hosts: Docker engine, Compose, buildx, the engine's settings, user, folders. Again is fine."""
     from pathlib import Path
 
-    from longshore.bootstrap import EngineSettings, bootstrap_host, user_name, wish
+    from longshore.bootstrap import BootstrapOptions, bootstrap_host, user_name, wish
     from longshore.console import Masks, make_output
     from longshore.errors import LongshoreError, Problems
     from longshore.inventory import find_root, load, masked_values
@@ -47,7 +47,7 @@ def bootstrap(
         for warning in environment.warnings:
             output.say(f"warning: {warning}")
         hosts = _hosts(environment, limit)
-        settings = EngineSettings(docker_group=docker_group, user=user_name(user) if user else "")
+        settings = BootstrapOptions(docker_group=docker_group, user=user_name(user) if user else "")
         requests = {name: wish(environment, settings, check=check, host=name) for name in hosts}
         with Links(environment) as links:
 

@@ -62,6 +62,24 @@ def test_an_empty_inventory_is_an_environment_without_hosts(tmp_path: Path) -> N
     assert (dict(environment.hosts), dict(environment.targets)) == ({}, {})
 
 
+@pytest.mark.parametrize("name", ["agent", "buildx", "images", "work"])
+def test_an_app_can_not_have_the_name_of_a_folder_that_hosts_clean_up(tmp_path: Path, name: str) -> None:
+    (problem,) = problems(tmp_path, {"inventory/prod.yml": SHOP.replace("shop:", f"{name}:")})
+    assert f"'{name}' is not the name of an app" in problem
+    loaded(tmp_path, {"inventory/prod.yml": SHOP.replace("shop:", f"{name}2:")})
+
+
+def test_a_host_can_be_told_not_to_recover_at_boot(tmp_path: Path) -> None:
+    own = SHOP.replace("h2: ", "h2: {longshore: {recover_at_boot: false}}")
+    targets = loaded(tmp_path, {"inventory/prod.yml": own}).targets
+    assert {host: target.recover_at_boot for (_, host), target in targets.items()} == {
+        "h1": True,
+        "h2": False,
+    }
+    (problem,) = problems(tmp_path, {"inventory/prod.yml": SHOP}, "longshore.recover_at_boot=maybe")
+    assert "must be true or false" in problem
+
+
 def test_an_app_without_hosts_is_an_error(tmp_path: Path) -> None:
     inventory = SHOP.replace("compose.yml}", "compose.yml, hosts: 'h*:!h1:!h2'}")
     assert problems(tmp_path, {"inventory/prod.yml": inventory}) == [

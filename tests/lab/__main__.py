@@ -28,6 +28,7 @@ TOOK = {
     "test_faults.py": 175,
     "test_rollout.py": 175,
     "test_daily.py": 125,
+    "test_canary.py": 90,
     "test_proxy.py": 120,
     "test_plan.py": 105,
     "test_secrets.py": 85,

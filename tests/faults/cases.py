@@ -165,11 +165,11 @@ def _controller() -> list[Case]:
         at("between commits", "all lines cut", actions.cut_all, mixed=True),
         at("verifying", "power off everywhere", actions.power_off_all, end="old"),
         replace(
-            at("verifying", "power off everywhere, with `keep`", actions.power_off_all, end="new"),
+            at("smoke test", "power off everywhere, with `keep`", actions.power_off_all, end="new"),
             words=("deploy", "--on-lost-controller", "keep"),
         ),
         replace(
-            at("switching", "power off everywhere, with `keep`", actions.power_off_all, end="old"),
+            at("switching", "power off, with `keep`", actions.power_off, end="old"),
             words=("deploy", "--on-lost-controller", "keep"),
         ),
         at("between commits", "power off everywhere", actions.power_off_all, mixed=True),

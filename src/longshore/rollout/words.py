@@ -17,8 +17,8 @@ def not_taken_back(error: LongshoreError, move: Move, story: Story) -> Longshore
     if not isinstance(error, AgentError):
         return HostError(
             f"could not be taken back from here: {error.message.rstrip('.')}. Its agent goes back to"
-            f" {move.expect or 'nothing'} by itself when it has heard nothing for {story.lease:g} s, or when the"
-            " host comes up again",
+            f" {move.expect or 'nothing'} by itself when it has heard nothing for {story.lease:g} s, or when"
+            " the host comes up again",
             where=move.host,
             hint=f"`{_command('status', story)}` shows what runs; `{command}` makes it whole.",
         )

@@ -238,7 +238,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         healthy = True
 
         def __init__(self, engine: Any, store: AppStore, emit: Any, run: str) -> None:
-            self.store, self.run = store, run
+            self.store, self.run, self.engine, self.emit = store, run, engine, emit
 
         def finish(self) -> None:
             done.append("finish")
@@ -368,6 +368,18 @@ def test_an_engine_that_does_not_come_up_leaves_all_as_it_is(
     journal = begin(tmp_path)
     assert recovery.main(str(tmp_path)) == 1
     assert (calls, journal.unfinished() is None) == ([], False)
+
+
+def test_an_app_that_waits_for_a_person_is_stopped_again_and_stays_closed(
+    calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recovery.closing, "stop", lambda *_: calls.append("stop"))
+    begin(tmp_path).end("reverted", OLD, "run7")
+    note = {"deploy": {"release": NEW, "keep": ["db"], "own": True, "sealed": NEW}}
+    (tmp_path / "shop/maintenance.json").write_text(json.dumps(note))
+    assert recovery.main(str(tmp_path)) == 0
+    assert calls[-1] == "stop"
+    assert "stays closed" in capsys.readouterr().out
 
 
 def test_half_a_line_in_the_journal_counts_as_nothing(calls: list[str], tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 import os
 from typing import Any, Dict, List
 
+from longshore.agent import closing
 from longshore.agent.boot import Boot
-from longshore.agent.closing import note_of
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
 from longshore.agent.journal import Journal
@@ -85,7 +85,7 @@ def unfinished(state_dir: str) -> List[str]:
 
 def _is_unfinished(store: AppStore) -> bool:
     try:
-        return Journal(store.root).unfinished() is not None or bool(note_of(store))
+        return Journal(store.root).unfinished() is not None or bool(closing.note_of(store))
     except OSError:  # no folder of an app's
         return False
 
@@ -121,6 +121,10 @@ def _in_order(store: AppStore, begun: Dict[str, Any]) -> str:
         except (Refusal, EngineError, OSError):
             pass  # not good: it goes back
     done = recover(switch, THE_HOST, "the host went down in the middle of it")
+    if closing.sealed(store):
+        # The engine has started again what is to be always there, on a schema that may not be its own.
+        closing.stop(switch.engine, store, switch.emit)
+        return "stays closed, for the schema may be the new one's: a person decides"
     if not done["reverted"]:
         return f"runs {done['release'] or 'nothing'}, as it was committed"
     trouble = f", but: {done['trouble']}" if done.get("trouble") else ""

@@ -11,6 +11,7 @@ import pytest
 
 from longshore.agent.fail import Refusal
 from longshore.agent.hooks import run_hook
+from longshore.agent.masks import Masks
 from longshore.agent.store import AppStore
 
 
@@ -102,3 +103,14 @@ def test_what_a_power_cut_left_is_swept(tmp_path: Path) -> None:
     (left / "before_switch").write_text("secret")
     _run(tmp_path, "#!/bin/sh\n")
     assert not left.exists()
+
+
+def test_a_secret_is_masked_where_a_long_line_is_cut(tmp_path: Path) -> None:
+    secret = "hunter22-" + "ü0123456789" * 3
+    for length in range(3950, 4000, 7):
+        for ends in ("", "echo"):
+            script = f"#!/bin/sh\nprintf %s {'x' * length}{secret}{'y' * 30}\n{ends}\n"
+            told, _ = _run(tmp_path, script)
+            masked = [Masks([secret]).text(line) for line in told]
+            assert all(len(line) <= 4000 for line in masked)
+            assert not any("hunter" in line or "456789" in line for line in masked)

@@ -125,6 +125,17 @@ def test_it_is_posted_with_its_headers_and_secrets_are_masked() -> None:
     assert body["error"] == "login with *** failed"
 
 
+def test_a_secret_is_masked_also_where_the_text_is_cut_and_in_slacks_writing() -> None:
+    secret = "<hunter22&more>"
+    for before in (984, 990, 997):
+        outcome = replace(_outcome(GOOD), error="x" * before + secret)
+        for kind in ("json", "slack"):
+            with _receiver() as (url, got):
+                notify([Webhook(url, format=kind)], outcome, Masks([secret]))
+            [(_, _, body)] = got
+            assert "hunter" not in body["text"] and "hunter" not in body.get("error", "")
+
+
 def test_only_who_asked_for_this_outcome_is_told() -> None:
     with _receiver() as (url, got):
         webhooks = [Webhook(f"{url}/bad", outcomes=("failed", "taken back")), Webhook(f"{url}/all")]

@@ -154,6 +154,22 @@ def test_no_secret_is_in_its_facts_and_none_that_it_prints_is_shown(tmp_path: Pa
     assert said == "h1 on_failure | ***\n"
 
 
+def test_a_secret_is_masked_also_where_a_long_line_or_fact_is_cut(tmp_path: Path) -> None:
+    secret = "hunter22-" + "0123456789" * 3
+    line = f"printf %s {'x' * 3985}{secret}{'y' * 30}{secret} >&2; echo"
+    _hook(tmp_path, "on_failure", f'#!/bin/sh\necho "$LONGSHORE_ERROR" >facts\n{line}\n')
+    said = _run("on_failure", _story(tmp_path), secret=secret, error="x" * 4080 + secret)
+    assert (tmp_path / "facts").read_text() == "x" * 4080 + "***\n"
+    assert "hunter" not in said and "456789" not in said and "y" * 30 in said
+
+
+def test_a_python_hook_is_told_no_secret_either(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    role = Role("x", "…", hooks={"on_failure": lambda facts: heard.append(facts["error"])})
+    _run("on_failure", _story(tmp_path, roles=(role,)), secret="hunter22", error="no hunter22")
+    assert heard == ["no ***"]
+
+
 def test_a_failing_executable_stops_the_run_with_its_last_lines_and_the_next_one_is_not_run(
     tmp_path: Path,
 ) -> None:

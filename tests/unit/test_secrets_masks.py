@@ -8,6 +8,7 @@ import json
 import logging
 import shlex
 import time
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from longshore import dotenv
 from longshore.agent.hidden import read_env
 from longshore.agent.masks import COMMON
+from longshore.agent.shorten import first, last
 from longshore.console import Masks, make_output
 from longshore.console.masks import MaskedRecords, masked_traceback
 
@@ -30,6 +32,12 @@ SECRETS = [
     "<tag> & more",
     "x" * 3000 + "!",
 ]
+
+
+def go_json(text: str) -> str:
+    """What Go's ``json.Marshal`` makes of it, with what it escapes beyond Python's."""
+    made = json.dumps(text, ensure_ascii=False)
+    return made.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def shown(secret: str) -> list[str]:
@@ -53,6 +61,12 @@ def shown(secret: str) -> list[str]:
         base64.b64encode(b"us:" + secret.encode() + b":x").decode(),
         base64.b64encode(b"use:" + secret.encode() + b":x").decode(),
         secret.encode().hex(),
+        secret.encode().hex().upper(),
+        go_json(secret),
+        quote(secret, safe="!'()*"),  # JavaScript's encodeURIComponent
+        html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),  # Go, MarkupSafe
+        "'" + secret.replace("'", "''") + "'",  # YAML, SQL
+        " ".join(secret.split()),
         secret.replace("$", "$$"),
         dotenv.encode(secret),
         shlex.quote(secret),
@@ -84,6 +98,41 @@ def test_any_value_is_masked_and_the_text_around_it_stays(secret: str) -> None:
     masked = Masks([secret]).text(f"\x02{secret}\x03")
     if "\x02" not in secret and "\x03" not in secret:
         assert masked == "\x02***\x03" or secret.strip() not in masked
+
+
+@pytest.mark.parametrize("secret", ["s3cret-that-is-cut", 'üñ→☃ it\'s "quoted" <x> & $y', "k3y" * 1000])
+@pytest.mark.parametrize("form", [str, lambda text: go_json(text)[1:-1]])
+def test_what_is_left_of_a_secret_that_was_cut_is_masked(secret: str, form: Callable[[str], str]) -> None:
+    masks, whole = Masks([secret]), form(secret)
+    for at in range(6, len(whole) - 6, max(1, len(whole) // 40)):
+        begin, end = whole[:at], whole[at:]
+        assert masks.text(f"said {begin}…") == "said ***…"
+        assert masks.text(f"said {begin}... (truncated)") == "said ***... (truncated)"
+        assert masks.text(f"…{end} was said") == "…*** was said"
+        assert masks.text(f"…{whole[3:-3]}…") == "…***…"
+        assert masks.text(f"x: '…{end} {begin}…' y") == "x: '…*** ***…' y"
+
+
+def test_a_cut_hides_nothing_that_is_no_piece_of_a_secret() -> None:
+    masks = Masks(["s3cret-that-is-cut", "https://hooks.example.org/T0/B0"])
+    for text in (
+        "pulling... done",
+        "…",
+        "......",
+        "a … b ... c",
+        "secret…",
+        "step 3/5 RUN pip install …",
+        "s3cre…",
+    ):
+        assert masks.text(text) == text
+
+
+def test_shortening_leaves_a_mark_at_which_a_secret_is_still_found() -> None:
+    text = "the key is s3cret-that-is-cut, and more"
+    masks = Masks(["s3cret-that-is-cut"])
+    assert masks.text(first(text, 20)) == "the key is ***…"
+    assert masks.text(last(text, 20)) == "…***, and more"
+    assert first(text, 100) == last(text, 100) == text
 
 
 def test_a_key_of_several_lines_is_masked_line_by_line() -> None:

@@ -19,6 +19,7 @@ from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.shorten import first
 from longshore.agent.work import Work
 
 _PAUSE = 0.2
@@ -215,7 +216,7 @@ def _one(
         running.add(process)
     assert process.stdout is not None
     for line in process.stdout:
-        said.put((one["name"], line.decode("utf-8", "replace").rstrip("\r\n")[:4000]))
+        said.put((one["name"], first(line.decode("utf-8", "replace").rstrip("\r\n"), 4000)))
     code = process.wait()
     with lock:
         running.discard(process)

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Tuple
 from longshore.agent import wire
 from longshore.agent.building import platforms_in
 from longshore.agent.fail import Refusal
+from longshore.agent.shorten import first
 
 NAME = "longshore"
 _SECONDS = 600
@@ -114,7 +115,7 @@ def _refused(image: str, told: str) -> Refusal:
     why = (errors or lines or ["buildx didn't say why"])[-1].partition("ERROR: ")
     return Refusal(
         wire.NO_BUILDKIT,
-        f"a BuildKit container ({image}) can't be started here: {(why[2] or why[0])[:300]}",
+        f"a BuildKit container ({image}) can't be started here: {first(why[2] or why[0], 300)}",
         "Name another image (longshore: build: buildkit: IMAGE) or a builder of yours (build: buildx: NAME).",
         {"service": "docker buildx", "log": lines[-10:]},
     )

@@ -13,6 +13,7 @@ from longshore.agent.engine import PROJECT, Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit, containers
 from longshore.agent.history import History
+from longshore.agent.shorten import last
 from longshore.agent.stage import staged_images
 from longshore.agent.store import AppStore
 
@@ -187,7 +188,7 @@ class Daily:
             "restarts": full.get("RestartCount", 0),
             "exit_code": state.get("ExitCode") if status in ("exited", "dead", "restarting") else None,
             "out_of_memory": bool(state.get("OOMKilled")),
-            "output": (checks[-1].get("Output") or "").strip()[-1000:] if checks else "",
+            "output": last((checks[-1].get("Output") or "").strip(), 1000) if checks else "",
         }
         why = ailment(row, bool(facts["one_shot"] or facts.get("may_exit")))
         return {**row, "ok": not why, "why": why}

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from longshore.agent import wire
 from longshore.agent.engine import APP, CONFIG_HASH, ONE_OFF, SERVICE, Engine
 from longshore.agent.fail import Refusal
+from longshore.agent.shorten import last
 
 Emit = Callable[..., None]
 _POLL_FIRST, _POLL_LAST = 0.1, 0.5
@@ -276,7 +277,7 @@ class Watch:
             if detail["out_of_memory"]:
                 words += ", out of memory"
         elif detail["health_output"]:
-            words += f": its check says {detail['health_output'][-200:]!r}"
+            words += f": its check says {last(detail['health_output'], 200)!r}"
         return Refusal(wire.UNHEALTHY, words, "", detail)
 
 
@@ -297,6 +298,6 @@ def autopsy(engine: Engine, one: Dict[str, Any], full: Optional[Dict[str, Any]])
     detail["out_of_memory"] = bool(state.get("OOMKilled"))
     checks = (state.get("Health") or {}).get("Log") or []
     if checks:
-        detail["health_output"] = (checks[-1].get("Output") or "").strip()[-1000:]
+        detail["health_output"] = last((checks[-1].get("Output") or "").strip(), 1000)
     detail["log"] = engine.logs(one["id"], _LOG_LINES).splitlines()[-_LOG_LINES:]
     return detail

@@ -13,11 +13,13 @@ from longshore.agent import wire
 from longshore.agent.compose import clean_environment
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.shorten import CUT, first
 from longshore.agent.store import AppStore
 
 _PREFIX = ".hook-"
 _TAIL = 20
 _LONGEST_LINE = 4000
+_CUT = CUT.encode()
 _LOOK = 0.2
 """Seconds between two looks at whether the controller is still there."""
 _LEFT_OPEN = 1.0
@@ -84,9 +86,9 @@ def _start(path: str, hook: str, script: bytes, cwd: str, env: Dict[str, Any]) -
             "Is that file system mounted with noexec? Set longshore.state_dir to another one.",
         ) from None
     except OSError as error:
-        first = script.split(b"\n", 1)[0][2:].decode("utf-8", "replace").strip()
+        program = script.split(b"\n", 1)[0][2:].decode("utf-8", "replace").strip()
         missing = isinstance(error, FileNotFoundError)
-        why = f"its interpreter is not on this host ({first})" if missing else str(error.strerror or error)
+        why = f"its interpreter is not on this host ({program})" if missing else str(error.strerror or error)
         raise Refusal(wire.HOOK_FAILED, f"the hook {hook} can't be started: {why}") from None
 
 
@@ -103,8 +105,11 @@ class _Lines:
         for line in whole:
             self._line(line)
         while len(self.rest) > _LONGEST_LINE:
-            self._line(self.rest[:_LONGEST_LINE])
-            self.rest = self.rest[_LONGEST_LINE:]
+            at = _LONGEST_LINE - len(_CUT)
+            while self.rest[at] & 0xC0 == 0x80:  # not in the middle of a character
+                at -= 1
+            self._line(self.rest[:at] + _CUT)
+            self.rest = _CUT + self.rest[at:]
 
     def end(self) -> None:
         if self.rest:
@@ -112,7 +117,7 @@ class _Lines:
             self.rest = b""
 
     def _line(self, line: bytes) -> None:
-        text = line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
+        text = first(line.decode("utf-8", "replace").rstrip("\r"), _LONGEST_LINE)
         self.tail.append(text)
         del self.tail[:-_TAIL]
         self.emit("hook", line=text)

@@ -24,9 +24,14 @@ public utf8 utf-8 http https 127.0.0.1 0.0.0.0
 """
 COMMON = frozenset(_COMMON.split())
 """Words that are in every output. As a secret they protect nothing, and their mask would hide the text."""
+_CUTS = re.compile(r"…|\.\.\.")
+"""Where a text was shortened, by us (:mod:`longshore.agent.shorten`) or by the engine. A piece of a secret is
+known beside it, from ``_HEAD`` characters on."""
 _HEAD = 6
 _LINE = 8
 _MUCH = 4096
+_BY_SHELLS = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+"""What ``printf %q`` puts a backslash before."""
 
 
 class Masks:
@@ -35,12 +40,15 @@ class Masks:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets = frozenset(secret for secret in secrets if maskable(secret))
         self._known: Dict[str, List[str]] = {}
+        self._ends: Dict[str, List[str]] = {}
         found: Set[str] = set()
         for secret in self.secrets:
             found |= _forms(secret)
         # The longest first, so that a secret that contains another one goes as a whole.
         for form in sorted(found, key=lambda form: (-len(form), form)):
             self._known.setdefault(form[:_HEAD], []).append(form)
+            self._ends.setdefault(form[-_HEAD:], []).append(form)
+        self._longest = max(map(len, found), default=0)
         # Only the heads are in the pattern: it stays small whatever the secrets are.
         self._pattern = re.compile(_tree(sorted(self._known))) if self._known else None
 
@@ -53,6 +61,11 @@ class Masks:
         """The text with secrets masked."""
         if self._pattern is None:
             return text
+        whole = self._whole(text)
+        return self._pieces(whole) if _CUTS.search(whole) else whole
+
+    def _whole(self, text: str) -> str:
+        assert self._pattern is not None
         parts: List[str] = []
         start = at = 0
         while True:
@@ -82,6 +95,40 @@ class Masks:
                     best = end
                     break
         return best
+
+    def _pieces(self, text: str) -> str:
+        """What is left of a secret before and after each place where the text was shortened."""
+        parts, cuts = _CUTS.split(text), _CUTS.findall(text)
+        for at, part in enumerate(parts):
+            if 0 < at < len(cuts) and self._is_inside(part):
+                part = MASK
+            elif at > 0:
+                part = self._without_end_of_one(part)
+            if at < len(cuts):
+                part = self._without_begin_of_one(part) + cuts[at]
+            parts[at] = part
+        return "".join(parts)
+
+    def _is_inside(self, part: str) -> bool:
+        return len(part) >= _HEAD and any(part in form for some in self._known.values() for form in some)
+
+    def _without_begin_of_one(self, part: str) -> str:
+        assert self._pattern is not None
+        at = max(0, len(part) - self._longest)
+        while True:
+            match = self._pattern.search(part, at)
+            if match is None or len(part) - match.start() < _HEAD:
+                return part
+            at = match.start()
+            if any(form.startswith(part[at:]) for form in self._known.get(part[at : at + _HEAD], ())):
+                return part[:at] + MASK
+            at += 1
+
+    def _without_end_of_one(self, part: str) -> str:
+        for end in range(min(len(part), self._longest), _HEAD - 1, -1):
+            if any(form.endswith(part[:end]) for form in self._ends.get(part[end - _HEAD : end], ())):
+                return MASK + part[end:]
+        return part
 
     def value(self, value: Any) -> Any:
         """A JSON value with secrets masked in every string, keys included."""
@@ -140,10 +187,22 @@ def _forms(secret: str) -> Set[str]:
             json.dumps(json.dumps(secret)[1:-1])[1:-1],
             json.dumps(secret)[1:-1].replace("/", "\\/"),
             json.dumps(secret, ensure_ascii=False)[1:-1].replace("$", "$$"),
+            _go_json(json.dumps(secret)[1:-1]),
+            _go_json(json.dumps(secret, ensure_ascii=False)[1:-1]),
+            quote(secret, safe="!'()*", errors="surrogateescape"),
+            quote(secret, safe="!'()*;,/?:@&=+$#", errors="surrogateescape"),
+            html.escape(secret).replace("&#x27;", "&#39;"),
+            html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+            html.escape(secret).replace("&#x27;", "&apos;"),
+            " ".join(secret.split()),  # what is put on one line
+            secret.replace("'", "''"),
+            secret.replace("\\", "\\\\").replace("'", "\\'"),
+            _BY_SHELLS.sub(r"\\\g<0>", secret),
             secret.replace("'", "'\\''"),
             secret.replace("'", "'\"'\"'"),
             secret.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`"),
             data.hex(),
+            data.hex().upper(),
         }
         forms |= {_lower_escapes(form) for form in tuple(forms) if "%" in form}
         forms |= _base64(data)
@@ -155,6 +214,11 @@ def _forms(secret: str) -> Set[str]:
             if len(line) >= _LINE and not line.startswith("-----"):
                 forms |= {line, json.dumps(line)[1:-1], line.replace("$", "$$"), line.replace("$", "\\$")}
     return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _go_json(text: str) -> str:
+    """As Go's encoder writes it, and with it Docker, Compose and Traefik: safe to stand in HTML."""
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _safe_quote(secret: str, safe: str) -> str:

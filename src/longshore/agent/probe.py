@@ -5,6 +5,8 @@ import socket
 import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
+from longshore.agent.shorten import first
+
 _LONGEST_TRY = 5.0
 _PAUSE = 0.2
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened to
@@ -64,5 +66,5 @@ def _ask(host: str, port: int, path: str, status: int, timeout: float) -> str:
         connection.close()
     if answer.status == status:
         return ""
-    said = " ".join(body.split())[:120]
+    said = first(" ".join(body.split()), 120)
     return f"answered {answer.status}, not {status}{f': {said}' if said else ''}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from longshore.agent import wire
+from longshore.agent.shorten import first
 from longshore.errors import LongshoreError, Where
 from longshore.images.spec import BuildSpec
 from longshore.inventory import patterns
@@ -77,7 +78,7 @@ def trouble_here() -> str:
             return what
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
-            return f"{what}: {said[-1][:200]}" if said else what
+            return f"{what}: {first(said[-1], 200)}" if said else what
     return ""
 
 

@@ -148,6 +148,8 @@ def _masked(variable: Variable) -> Variable:
 
 def mask(name: str, value: Any) -> Any:
     """The value with everything in it that looks like a secret, by name or as a URL, replaced by ``***``."""
+    if isinstance(value, Mapping) and looks_secret(name):  # a build's `secrets`
+        return dict.fromkeys(map(str, value), HIDDEN)
     if isinstance(value, Mapping):
         if name.endswith("headers"):  # of a check, a webhook or a proxy
             return {

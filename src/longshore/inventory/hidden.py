@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from longshore.secrets.keyring import keys_here
+
 if TYPE_CHECKING:
     from longshore.inventory.model import Environment
 
@@ -58,7 +60,8 @@ def masked_values(environment: Environment) -> frozenset[str]:
 
     A value of an env file is masked unless it is plainly none (a number, a word, a host, a path); one that is
     also a name of the inventory (``POSTGRES_USER=shop`` for the app ``shop``) is public already, and masking
-    it would blank out the text. What is kept encrypted or in a store is masked whatever it looks like.
+    it would blank out the text. What is kept encrypted or in a store is masked whatever it looks like. So is
+    what opens those here: a hook that prints its environment has that, too.
     """
     found = set()
     for target in environment.targets.values():
@@ -69,6 +72,7 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for check in target.app.smoke:
             found |= {value for name, value in check.headers.items() if secret_header(name)}
         for service in target.app.services.values():
+            found |= set(service.build.secrets.values()) if service.build else set()
             if service.proxy:
                 found |= {line.partition(":")[2] for line in service.proxy.users}
                 headers = {**service.proxy.request_headers, **service.proxy.response_headers}
@@ -78,7 +82,7 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for hook in target.app.notify:
             found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}
-    return frozenset(found - public_names(environment))
+    return frozenset((found - public_names(environment)) | keys_here())
 
 
 def public_names(environment: Environment) -> frozenset[str]:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from longshore.agent import wire
-from longshore.console import Output
+from longshore.agent.shorten import first as first_of
+from longshore.console import Masks, Output
 from longshore.errors import DeployError, HookError, LongshoreError
 from longshore.remote.session import Event, Session
 from longshore.roles import HookName
@@ -45,7 +46,8 @@ def run_hooks(
     for role in move.roles:
         if name in role.hooks:
             what = f"the hook {name} of the role {role.name}"
-            facts = {**hook_facts(move, story), "step": name, "error": error}
+            # It waits in a file of the call's, which a killed run leaves.
+            facts = {**hook_facts(move, story), "step": name, "error": output.masks.text(error)}
             said = _Said(output, move.host, name)
             try:
                 call_role(role, "hooks", name, facts, timeout=story.hook_timeout, tell=said)
@@ -55,8 +57,7 @@ def run_hooks(
     if not files:
         return
     is_first = move.host == story.moves[0].host if first is None else first
-    told = {**hook_environment(name, move, story, error=error, first=is_first)}
-    told = {key: output.masks.text(value) for key, value in told.items()}
+    told = hook_environment(name, move, story, output.masks, error=error, first=is_first)
     for file in files:
         if not file.on_host:
             _on_controller(file, move, story, told, output)
@@ -124,7 +125,7 @@ def hook_facts(move: Move, story: Story) -> dict[str, Any]:
 
 
 def hook_environment(
-    name: HookName, move: Move, story: Story, *, error: str = "", first: bool = False
+    name: HookName, move: Move, story: Story, masks: Masks, *, error: str = "", first: bool = False
 ) -> dict[str, str]:
     """The same for an executable: ``LONGSHORE_…`` variables. No secret is among it."""
     values = {
@@ -144,7 +145,10 @@ def hook_environment(
         "WHY": story.facts.why,
         "ERROR": error,
     }
-    return {f"LONGSHORE_{key}": text.replace("\0", "")[:_LONGEST] for key, text in values.items()}
+    return {
+        f"LONGSHORE_{key}": first_of(masks.text(text).replace("\0", ""), _LONGEST)
+        for key, text in values.items()
+    }
 
 
 class _Said:

@@ -7,9 +7,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from longshore.agent.shorten import first
 from longshore.console import Masks, seconds_text
 from longshore.inventory.model import Webhook
 from longshore.records import dataclass
@@ -92,7 +94,7 @@ def text_of(outcome: Outcome) -> str:
     if facts.why:
         lines.append(f"why: {facts.why}")
     if outcome.error:
-        lines.append(outcome.error[:_LONGEST])
+        lines.append(first(outcome.error, _LONGEST))
     return "\n".join(lines)
 
 
@@ -115,7 +117,7 @@ def payload_of(webhook: Webhook, outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "hosts": dict(outcome.hosts),
         "host": outcome.host,
-        "error": outcome.error[:_LONGEST],
+        "error": first(outcome.error, _LONGEST),
         "url": outcome.url,
         "text": text,
     }
@@ -131,6 +133,8 @@ def notify(
     wanted = [webhook for webhook in webhooks if outcome.outcome in webhook.outcomes]
     if not wanted:
         return ()
+    # Before it is shortened, or written in Slack's way.
+    outcome = replace(outcome, error=masks.text(outcome.error))
     with ThreadPoolExecutor(max_workers=min(8, len(wanted))) as pool:
         found = pool.map(lambda one: _post(one, masks.value(payload_of(one, outcome)), timeout), wanted)
         return tuple(

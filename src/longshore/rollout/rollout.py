@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from longshore.agent import wire
+from longshore.agent.shorten import first
 from longshore.console import Output
 from longshore.errors import ConnectionLostError, DeployError, LongshoreError
 from longshore.inventory.model import SmokeCheck
@@ -319,8 +320,8 @@ class Rollout:
         self._go_back([host for host in errors if host in self.begun])
 
     def _go_back(self, hosts: list[str]) -> None:
-        why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])[:500]
-        why = self.output.masks.text(why)
+        why = "; ".join(str(error) for error in [*self.failed.values(), *self.problems])
+        why = first(self.output.masks.text(why), 500)
 
         def back(host: str) -> None:
             if is_lost(self.failed.get(host)) and self.reopen is not None:

@@ -20,6 +20,18 @@ from longshore.errors import LongshoreError, Where
 from longshore.records import dataclass
 
 KEY, KEY_FILE = "LONGSHORE_AGE_KEY", "LONGSHORE_AGE_KEY_FILE"
+_OPENS = (
+    KEY,
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "BWS_ACCESS_TOKEN",
+    "BW_SESSION",
+    "DOPPLER_TOKEN",
+    "OP_SERVICE_ACCOUNT_TOKEN",
+    "SOPS_AGE_KEY",
+    "VAULT_TOKEN",
+)
+"""The variables of this process that open a file or a store."""
 _ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _BINARY = b"age-encryption.org/v1"
 _X25519 = re.compile(r"AGE-SECRET-KEY-1[A-Z0-9]+")
@@ -29,6 +41,12 @@ def default_identity() -> Path:
     """Where a new key is written, and looked for."""
     config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(config, "longshore", "age.txt")
+
+
+def keys_here() -> frozenset[str]:
+    """What the environment of this process has to open files and stores with: nobody may be shown it."""
+    found = {os.environ.get(name, "") for name in _OPENS}
+    return frozenset({one.replace("\\n", "\n") for one in found} | found) - {""}
 
 
 def ask_person(question: str) -> str:

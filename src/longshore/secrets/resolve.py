@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from longshore.agent.shorten import first
 from longshore.console import Masks
 from longshore.errors import InventoryError, LongshoreError, Problems, Where
 from longshore.records import dataclass
@@ -94,14 +95,14 @@ def _try(
 
 
 def _problem(group: Sequence[Asked], error: LongshoreError, masks: Masks) -> InventoryError:
-    first = group[0]
+    one = group[0]
     keys = ", ".join(dict.fromkeys(one.key for one in group))
-    of = f" of {first.app}" if first.app else ""
-    asked = str(first.reference)
+    of = f" of {one.app}" if one.app else ""
+    asked = str(one.reference)
     if len({one.reference for one in group}) > 1:
         asked = asked.partition("#")[0]
     message = f"{keys}{of} ({asked}): {error.message}"
-    return InventoryError(masks.text(message), where=first.where, hint=masks.text(error.hint))
+    return InventoryError(masks.text(message), where=one.where, hint=masks.text(error.hint))
 
 
 def _plain(reference: Reference) -> str:
@@ -193,7 +194,7 @@ def _words(err: bytes) -> str:
     """What a tool says about its failure, as one line of at most 300 characters."""
     lines = [_ESCAPES.sub("", line).strip() for line in err.decode("utf-8", "replace").splitlines()]
     text = " ".join(line for line in lines if line)
-    return _STAMP.sub("", text)[:300]
+    return first(_STAMP.sub("", text), 300)
 
 
 def _read(adapter: Adapter, reference: Reference, text: str) -> str:

@@ -56,9 +56,10 @@ def explain(
     """Show a variable's value on a host, where it is said, and what it overrode."""
     from pathlib import Path
 
+    from longshore.console import Masks
     from longshore.errors import InventoryError
     from longshore.inventory import explain as explain_variable
-    from longshore.inventory import find_root, load
+    from longshore.inventory import find_root, load, masked_values
     from longshore.secrets.keyring import Keyring
 
     keyring = Keyring() if name.startswith("env.") else None
@@ -70,11 +71,12 @@ def explain(
             )
         host = next(iter(environment.hosts))
     variable = explain_variable(environment, name, host=host, app=app or None, reveal=reveal)
+    masks = Masks() if reveal else Masks(masked_values(environment))
     if json:
-        _print_json(_variable_data(variable, host))
+        _print_json(masks.value(_variable_data(variable, host)))
         return
     for line in _variable_lines(variable):
-        print(line)
+        print(masks.text(line))
 
 
 @task(

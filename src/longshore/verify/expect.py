@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any
 
+from longshore.agent.shorten import first
 from longshore.inventory.model import SmokeCheck
 from longshore.records import dataclass
 
@@ -74,4 +75,4 @@ def at_path(value: Any, path: str) -> Any:
 
 def _short(text: str) -> str:
     text = " ".join(text.split())
-    return repr(text if len(text) <= 120 else text[:117] + "...")
+    return repr(first(text, 120))

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from longshore.agent.shorten import CUT
 from longshore.records import dataclass
 
 _TAIL = 100
@@ -56,8 +57,11 @@ def run_program(
     stream = process.stdout
 
     def read() -> None:
+        cut = ""
         while line := stream.readline(_LONGEST_LINE):
-            text = line.rstrip("\n")
+            text = cut + line.rstrip("\n")
+            cut = "" if line.endswith("\n") or len(line) < _LONGEST_LINE else CUT
+            text += cut
             tail.append(text)
             if on_line is not None:
                 on_line(text)

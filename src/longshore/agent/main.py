@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
@@ -245,7 +245,11 @@ class Agent:
             return run_hook(store, args, payload, self.emit, self._given_up)
         if op in _STEPS:
             return self._step(op, self._switch(store), args)
-        return self._daily(op, store, args)
+        from longshore.agent.errands import run
+
+        return run(
+            op, args, engine=self.engine, store=store, emit=self.emit, gone=self.gone, hidden=self.hidden
+        )
 
     def _images(self, op: str, args: Dict[str, Any], payload: bytes) -> Any:
         from longshore.agent import images
@@ -266,42 +270,6 @@ class Agent:
 
         keep = {**self.facts.get(store.app, {}), "keep": True} if self.keep.get(store.app) else {}
         return Switch(self.engine, store, self.emit, self.run, keep)
-
-    def _daily(self, op: str, store: AppStore, args: Dict[str, Any]) -> Any:
-        from longshore.agent import cleanup, control, fronting
-        from longshore.agent.daily import Daily
-
-        known: Dict[str, Callable[[Daily, Dict[str, Any]], Any]] = {
-            wire.PS: Daily.ps,
-            wire.STATS: Daily.stats,
-            wire.IMAGES: Daily.images,
-            wire.HEALTH: Daily.health,
-            wire.VOLUMES: Daily.volumes,
-            wire.HISTORY: Daily.history,
-            wire.AUDIT: Daily.audit,
-            wire.LIMITS: Daily.limits,
-            wire.RESTART: control.restart,
-            wire.STOP: control.stop,
-            wire.START: control.start,
-            wire.DOWN: control.down,
-            wire.RUN: control.run,
-            wire.CLEANUP: cleanup.cleanup,
-            wire.MAINTENANCE: fronting.set_maintenance,
-            wire.SEAL: fronting.seal,
-            wire.REOPEN: fronting.reopen,
-            wire.PAUSE: fronting.pause,
-            wire.RESUME: fronting.resume,
-        }
-        if op not in known:
-            raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
-        value = known[op](Daily(self.engine, store, self.emit, self.gone), args)
-        if op == wire.HEALTH:
-            masks = self.hidden.masks(store.app)
-            return [{**row, "output": masks.text(row["output"])} for row in value]
-        if op == wire.PS and args.get("secrets"):
-            # For who reads the containers' own output past us: `logs`, `exec`.
-            value["secrets"] = sorted(self.hidden.masks(store.app).secrets)
-        return value
 
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app

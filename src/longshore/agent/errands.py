@@ -1,4 +1,4 @@
-"""The requests about an app that are no step of a release: looking, restarting, cleaning, closing, pausing."""
+"""Requests about an app that are no step of a release: looking, restarting, cleaning, closing, pausing."""
 
 import threading
 from typing import Any, Callable, Dict

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import IO, Any, Dict, List, Optional, Tuple
 
 from longshore.agent import bluegreen, compose, edited, preflight, wire
@@ -9,6 +10,12 @@ from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
 from longshore.agent.store import AppStore, write
+
+_UNREACHED = re.compile(
+    r"connection refused|connection reset|no such host|timeout|timed out|deadline exceeded|unreachable"
+    r"|no route to host|\beof\b|unexpected status|server error|service unavailable|bad gateway"
+)
+"""What the engine says of a registry that doesn't answer, or not as one does (Go's net, containerd)."""
 
 
 def stage(
@@ -78,14 +85,15 @@ def _bring(
     if have is not None and "@" in ref:
         return have
     emit("pull", image=ref, done=0, total=0)
+    layers: Dict[str, Tuple[int, int]] = {}
     try:
-        _pull(engine, ref, platform, auth, emit)
+        _pull(engine, ref, platform, auth, emit, layers)
     except EngineError as error:
         # An image that exists only here (built or loaded on the host) can't be pulled, and need not be.
         if have is not None:
             emit("note", message=f"{ref} could not be pulled ({error.message}); the host's own is used")
             return have
-        raise _no_image(ref, error.message) from error
+        raise _no_image(ref, error.message, *_added(layers)) from error
     found = engine.image(ref)
     if found is None:
         raise Refusal(wire.NO_IMAGE, f"{ref} was pulled but is not there")
@@ -93,23 +101,35 @@ def _bring(
 
 
 def _pull(
-    engine: Engine, ref: str, platform: Optional[str], auth: Optional[Dict[str, str]], emit: Emit
+    engine: Engine,
+    ref: str,
+    platform: Optional[str],
+    auth: Optional[Dict[str, str]],
+    emit: Emit,
+    layers: Dict[str, Tuple[int, int]],
 ) -> None:
-    layers: Dict[str, Tuple[int, int]] = {}
+    """``layers`` is filled: what has come of each that is pulled, and its size."""
     last = -1
     for line in engine.pull(ref, platform, auth):
         detail = line.get("progressDetail") or {}
         if line.get("id") and detail.get("total") and line.get("status") == "Downloading":
             layers[line["id"]] = (int(detail.get("current", 0)), int(detail["total"]))
-        done, total = sum(part[0] for part in layers.values()), sum(part[1] for part in layers.values())
+        done, total = _added(layers)
         percent = done * 20 // total if total else 0  # a line each 5 %
         if percent != last:
             last = percent
             emit("pull", image=ref, done=done, total=total)
 
 
-def _no_image(ref: str, message: str) -> Refusal:
+def _added(layers: Dict[str, Tuple[int, int]]) -> Tuple[int, int]:
+    return sum(part[0] for part in layers.values()), sum(part[1] for part in layers.values())
+
+
+def _no_image(ref: str, message: str, done: int, total: int) -> Refusal:
+    """Why a pull ended badly, after ``done`` of ``total`` bytes."""
     low = message.lower()
+    detail = {"engine": message}
+    registry = registry_of(ref)
     if "no space left" in low:
         return Refusal(
             wire.NO_SPACE,
@@ -122,12 +142,12 @@ def _no_image(ref: str, message: str) -> Refusal:
             f"{ref} has no image for this host's architecture ({preflight.architecture()})",
             "Build it for that, too.",
         )
-    if "unauthorized" in low or "denied" in low or "authentication required" in low:
+    if re.search("unauthorized|denied|authentication required|no basic auth|authorization failed", low):
         return Refusal(
-            wire.NO_IMAGE,
-            f"the registry refuses {ref}: it does not exist, or needs a login",
-            "Give the registry's username and password under `longshore.registries`.",
-            {"engine": message},
+            wire.REGISTRY_LOGIN,
+            f"the registry refuses {ref}: the login is wrong or lacking, or there is no such image",
+            f"Give username and password of {registry} under `longshore.registries`.",
+            detail,
         )
     if "not found" in low or "manifest unknown" in low or "does not exist" in low:
         return Refusal(
@@ -135,7 +155,41 @@ def _no_image(ref: str, message: str) -> Refusal:
             f"there is no image {ref} in the registry",
             "Build and push it, or correct its name.",
         )
-    return Refusal(wire.NO_IMAGE, f"{ref} can't be pulled: {message}", "", {"engine": message})
+    if "http response to https client" in low:
+        return Refusal(
+            wire.NO_IMAGE,
+            f"{ref} can't be pulled: the registry {registry} speaks plain HTTP, and this host's engine takes"
+            " that from no registry it isn't told of",
+            "Say `insecure: true` for it under `longshore.registries`, and run `invoke bootstrap`.",
+            detail,
+        )
+    if "x509" in low or "failed to verify certificate" in low:
+        return Refusal(
+            wire.NO_IMAGE,
+            f"{ref} can't be pulled: the certificate of the registry {registry} is not trusted on this host",
+            "Name its `ca` under `longshore.registries`, and run `invoke bootstrap`.",
+            detail,
+        )
+    last = message.rstrip(".").rpartition(": ")[2]
+    if done:
+        return Refusal(
+            wire.REGISTRY_DOWN,
+            f"the pull of {ref} broke off after {_mb(done)} of {_mb(total)} ({last})",
+            "Nothing of what runs has changed. Run it again when the registry answers.",
+            {**detail, "done": done, "total": total},
+        )
+    if _UNREACHED.search(low):
+        return Refusal(
+            wire.REGISTRY_DOWN,
+            f"{ref} can't be pulled: the registry can't be reached from this host, or fails ({last})",
+            "Is it up, and reached from there? Nothing of what runs has changed; run it again then.",
+            detail,
+        )
+    return Refusal(wire.NO_IMAGE, f"{ref} can't be pulled: {message}", "", detail)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def _pin(ref: str, image: Dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from longshore.console import Output, bytes_text, seconds_text
 from longshore.errors import AgentError, LongshoreError, Problems
 from longshore.images.builders import Builder, Part
 from longshore.images.context import Context, context_of, stream
-from longshore.images.failures import failure
+from longshore.images.failures import REGISTRY_FAILED, failure, without_space
 from longshore.images.login import auths, logins
 from longshore.images.progress import Progress, Record
 from longshore.images.reference import parse
@@ -220,7 +221,7 @@ class Building:
             job.seconds += float(result["seconds"])
             job.digest = str(result["digest"])
             if result["code"] != 0:
-                error = failure(job.name, builder, job.progress)
+                error = self._why(job, failure(job.name, builder, job.progress))
                 self.output.step(job.name, "failed", error.message)
                 problems.append(error)
             elif way in ("push", "keep") and not job.digest:
@@ -237,6 +238,15 @@ class Building:
                 )
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems)
+
+    def _why(self, job: _Job, error: AgentError) -> AgentError:
+        """The error, and where the registry failed, what it says to us of that."""
+        if error.code == REGISTRY_FAILED:
+            reference = parse(job.part.spec.image)
+            with contextlib.suppress(*UNREACHED, RefusedError):
+                if self.clients.of(reference).is_full(reference.repository):
+                    return without_space(job.name, error)
+        return error
 
     def _request(self, job: _Job, builder: Builder, way: Way) -> dict[str, Any]:
         part, spec = job.part, job.part.spec

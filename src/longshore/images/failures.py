@@ -7,10 +7,14 @@ import re
 from longshore.errors import AgentError
 from longshore.images.progress import Progress, short
 
+REGISTRY_FAILED = "registry-failed"
+"""The code of a registry that answers with an error of its own, and doesn't say which."""
+NO_SPACE = "no-space"
 _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (
-        r"no space left on device|disk quota exceeded|insufficient storage|507",
-        "no-space",
+        r"no space left on device|disk quota exceeded|insufficient storage|507"
+        r"|exceed the configured upper limit",  # Harbor's quotas
+        NO_SPACE,
         "there is no space left, {where}",
         "Free some: `docker buildx prune` on a builder, old images in a registry.",
     ),
@@ -39,6 +43,12 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
         "registry-down",
         "a registry can't be reached from the builder",
         "Is it up? What is done so far is kept: run it again.",
+    ),
+    (
+        r"\b500\b|internal server error",
+        REGISTRY_FAILED,
+        "the registry fails",
+        "Its log says why; often its disk is full. Then run it again: what has arrived stays.",
     ),
     (
         r"missing in your target registry",
@@ -79,11 +89,23 @@ def failure(name: str, builder: str, progress: Progress) -> AgentError:
     for pattern, code, sentence, hint in _KNOWN if of_ours else ():
         if re.search(pattern, text, re.I):
             where = "at the registry" if "push" in step or "export" in step else "on the builder"
-            message = f"{name} could not be built: {sentence.format(where=where)} ({_short(said)})"
+            done = "pushed" if "failed to push" in text else "built"
+            message = f"{name} could not be {done}: {sentence.format(where=where)} ({_short(said)})"
             return AgentError(message, code=code, where=builder, hint=hint, detail=_detail(step, lines))
     message = f"{name} could not be built: {short(step)} failed" if step else f"{name} could not be built"
     return AgentError(
         f"{message} ({_short(said)})", code="build-failed", where=builder, detail=_detail(step, lines)
+    )
+
+
+def without_space(name: str, error: AgentError) -> AgentError:
+    """The error for a push to a registry that failed, and that has said to us why."""
+    return AgentError(
+        f"{name} could not be pushed: the registry has no space left",
+        code=NO_SPACE,
+        where=error.where,
+        hint="Free some there. Then run it again: what has arrived stays.",
+        detail=error.detail,
     )
 
 

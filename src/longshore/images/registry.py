@@ -34,6 +34,8 @@ _SECONDS = 10.0
 _MOST = 8 << 20
 """Bytes of a manifest or config; registries refuse more than 4 MiB."""
 _REDIRECTS = (301, 302, 303, 307, 308)
+_FULL = re.compile(rb'(?i)no space left|"Err": ?28\b')
+"""Of docker-registry 2 the number: ENOSPC, in its driver's error."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -43,6 +45,10 @@ class RefusedError(Exception):
 
 class NotThereError(RefusedError):
     """The registry has no such thing."""
+
+
+class NoSpaceError(RefusedError):
+    """The registry has no space left."""
 
 
 UNREACHED = (OSError, HTTPException)
@@ -106,6 +112,17 @@ class Client:
         self._call("PUT", _path(repository, tag), body=data, kind=kind)
         return "sha256:" + hashlib.sha256(data).hexdigest()
 
+    def is_full(self, repository: str) -> bool:
+        """Whether it says, asked to take something, that it has no space left. Engines don't hand on what
+        a registry says with status 500. Raises ``RefusedError`` and what ``UNREACHED`` lists."""
+        try:
+            started = self._call("POST", f"/v2/{quote(repository)}/blobs/uploads/", body=b"")
+        except NoSpaceError:
+            return True
+        if place := started.getheader("Location"):
+            self._call("DELETE", urljoin(self.base, place).removeprefix(self.base))
+        return False
+
     def _call(self, method: str, path: str, *, body: bytes | None = None, kind: str = "") -> HTTPResponse:
         headers = {"Accept": _ACCEPT if "/manifests/" in path else "*/*"}
         if kind:
@@ -131,9 +148,9 @@ class Client:
             raise NotThereError(f"{self.base} has no {path.removeprefix('/v2/')}")
         if response.status in (401, 403):
             raise RefusedError(f"{self.registry.name} refuses {self._who()}{_said(response)}")
-        if response.status == 507 or "no space left" in _said(response):
-            raise RefusedError(f"{self.registry.name} has no space left")
-        if response.status not in (200, 201, 202):
+        if response.status == 507 or (response.status >= 400 and _FULL.search(response.body)):  # type: ignore[attr-defined]
+            raise NoSpaceError(f"{self.registry.name} has no space left")
+        if response.status not in (200, 201, 202, 204):
             raise RefusedError(f"{self.base} answered {response.status} {response.reason}{_said(response)}")
         return response
 

@@ -280,6 +280,26 @@ def test_what_was_begun_is_taken_back_when_the_host_comes_up(
     assert Lock(str(tmp_path / "shop")).holder() is None
 
 
+def test_what_is_said_at_boot_holds_no_secret_of_a_release(
+    calls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(store: AppStore, begun: dict[str, Any]) -> str:
+        raise Refusal(wire.UNHEALTHY, "web: no such user: hunter22-planted, key f1le-planted")
+
+    bundle = tmp_path / "shop/releases" / OLD / "bundle"
+    bundle.mkdir(parents=True)
+    (bundle / ".env").write_text('PASSWORD="hunter22-planted"\n')
+    (tmp_path / "shop/content/aa").mkdir(parents=True)
+    (tmp_path / "shop/content/aa/key").write_text("f1le-planted\n")
+    files = {"aa/key": {"kind": "content", "secret": True}}
+    (bundle.parent / "manifest.json").write_text(json.dumps({"secrets": ["PASSWORD"], "files": files}))
+    monkeypatch.setattr(recovery, "_in_order", fails)
+    begin(tmp_path)
+    assert recovery.main(str(tmp_path)) == 1
+    said = capsys.readouterr()
+    assert said.out == "longshore: shop: web: no such user: ***, key ***\n" and not said.err
+
+
 def test_a_host_on_which_all_was_finished_asks_nobody(calls: list[str], tmp_path: Path) -> None:
     begin(tmp_path).end("commit", NEW, "run7")
     (tmp_path / "agent").mkdir()

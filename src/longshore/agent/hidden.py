@@ -1,4 +1,5 @@
-"""What of an app's secrets must not be said: the values in the ``.env`` of every release on this host.
+"""What of an app's secrets must not be said: those in the ``.env``, and in mounted files, of every release on
+this host.
 
 Which variables are secrets says the manifest (``secrets``); the values stay in ``.env``, mode 0600. So an old
 release that is gone back to can't tell its secrets, either, which the controller may no longer know.
@@ -8,10 +9,11 @@ import os
 import re
 from typing import Dict, List, Tuple
 
-from longshore.agent.masks import Masks
+from longshore.agent.masks import Masks, of_file
 from longshore.agent.store import RELEASE, AppStore, read_json
 
 _LINE = re.compile(r'([^=\n]+)="((?:[^"\\]|\\.)*)"\n')
+_LARGEST = 16 << 20
 _ESCAPE = re.compile(r"\\(.)")
 _MEANS = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "f": "\f"}
 
@@ -56,9 +58,20 @@ def _secrets_of(store: AppStore, release: str, public: "set[str]") -> List[str]:
     public |= {str(manifest.get("project", "")), release, *map(str, manifest.get("services") or {})}
     names = manifest.get("secrets") or []
     path = os.path.join(store.bundle_dir(release), str(manifest.get("project_directory", ".")), ".env")
+    found = read_env(_text(path))
+    values = [found[name] for name in names if name in found]
+    for name, facts in (manifest.get("files") or {}).items():
+        if facts.get("secret") and facts.get("kind") == "content":
+            values.append(of_file(_text(os.path.join(store.content, name))))
+    return values
+
+
+def _text(path: str) -> str:
+    """A file that could be a secret as a whole; empty when it is too large, or isn't there."""
     try:
+        if os.path.getsize(path) > _LARGEST:
+            return ""
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            found = read_env(file.read())
+            return file.read()
     except OSError:
-        return []
-    return [found[name] for name in names if name in found]
+        return ""

@@ -143,6 +143,13 @@ class Masks:
         return value
 
 
+def of_file(text: str) -> str:
+    """What to mask of a file that is mounted as a secret: a private key, or the one line that it is. Of any
+    other, lines would be masked that are in every log."""
+    told = text.strip()
+    return told if "PRIVATE KEY-----" in told or "\n" not in told else ""
+
+
 def maskable(secret: str) -> bool:
     """Whether a value can be masked by what it is: long enough, and not a word that is everywhere."""
     plain = secret.strip()

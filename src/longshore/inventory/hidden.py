@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 from longshore.secrets.keyring import keys_here
 
 if TYPE_CHECKING:
-    from longshore.inventory.model import Environment
+    from longshore.inventory.model import Environment, Target
+    from longshore.inventory.proxying import ProxyPolicy
 
 _NAME = re.compile(
     r"(^|[_.-])(PASS(WORD|WD|PHRASE)?|PWD|SECRETS?|TOKENS?|CREDENTIALS?|DSN|SALT|PRIVATE|AUTH|"
@@ -74,6 +75,7 @@ def masked_values(environment: Environment) -> frozenset[str]:
         for service in target.app.services.values():
             found |= set(service.build.secrets.values()) if service.build else set()
             if service.proxy:
+                found |= _private_key(target, service.proxy)
                 found |= {line.partition(":")[2] for line in service.proxy.users}
                 headers = {**service.proxy.request_headers, **service.proxy.response_headers}
                 found |= {value for name, value in headers.items() if secret_header(name)}
@@ -83,6 +85,15 @@ def masked_values(environment: Environment) -> frozenset[str]:
             found |= {hook.url, urlsplit(hook.url).path.lstrip("/"), *hook.headers.values()}
     found |= {registry.password for registry in environment.registries.values() if registry.password}
     return frozenset((found - public_names(environment)) | keys_here())
+
+
+def _private_key(target: Target, policy: ProxyPolicy) -> set[str]:
+    if policy.tls is None or not policy.tls.key:
+        return set()
+    try:
+        return {(target.root / policy.tls.key).read_text("utf-8", "replace")}
+    except OSError:
+        return set()  # whoever needs it says so
 
 
 def public_names(environment: Environment) -> frozenset[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from typing import Any, Literal
 
+from longshore.agent.masks import of_file
 from longshore.errors import Where
 from longshore.records import dataclass
 
@@ -38,6 +39,12 @@ class BundleFile:
     def sha256(self) -> str:
         """The hash of the content, in hex."""
         return hashlib.sha256(self.data).hexdigest()
+
+
+def mounted_secrets(files: Iterable[BundleFile]) -> frozenset[str]:
+    """What to mask of the files that are mounted as secrets (:func:`longshore.agent.masks.of_file`)."""
+    mounted = (file.data for file in files if file.secret and file.kind == "content")
+    return frozenset({of_file(data.decode("utf-8", "surrogateescape")) for data in mounted} - {""})
 
 
 @dataclass(frozen=True)

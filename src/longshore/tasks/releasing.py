@@ -17,7 +17,7 @@ from longshore.inventory.model import Migrate, RolloutPolicy, Target
 from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question
 from longshore.remote.session import Session
 from longshore.render import Renderer
-from longshore.render.bundle import Bundle
+from longshore.render.bundle import Bundle, mounted_secrets
 from longshore.rollout import HostReport, Move, Report
 from longshore.rollout.moves import Story
 from longshore.tasks.breaking import closing_for, closing_for_rollback, told
@@ -269,6 +269,8 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
     for ref, why in resolved.unpinned.items():
         fleet.output.say(f"note: {ref} is pinned by each host, not from here ({why})")
     bundles = {host: renderer.render(target, digests=resolved.digests) for host, target in targets.items()}
+    for bundle in bundles.values():
+        fleet.output.masks = fleet.output.masks.plus(mounted_secrets(bundle.files))
     said = dict.fromkeys(
         f"{note.level}: {f'{note.where}: ' if note.where else ''}{note.message}"
         for bundle in bundles.values()

@@ -32,6 +32,7 @@ TOOK = {
     "test_proxy.py": 120,
     "test_plan.py": 105,
     "test_secrets.py": 85,
+    "test_secrets_around.py": 70,
     "test_recovery.py": 60,
 }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from reach import addresses, connect, make, quiet, state  # noqa: F401 - fixtures
+from tests.lab.planted import Processes
 
 from longshore.lab import Lab, LabError
 
@@ -142,6 +143,14 @@ def clean_hosts(lab: Lab) -> None:
 def hosts(clean_hosts: None) -> list[str]:
     """The names of the lab's hosts, each of them clean."""
     return list(HOSTS)
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    looking = Processes()
+    looking.start()
+    yield looking
+    looking.over.set()
 
 
 @pytest.fixture

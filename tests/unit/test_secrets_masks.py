@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import logging
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -111,6 +112,13 @@ def test_what_is_left_of_a_secret_that_was_cut_is_masked(secret: str, form: Call
         assert masks.text(f"…{end} was said") == "…*** was said"
         assert masks.text(f"…{whole[3:-3]}…") == "…***…"
         assert masks.text(f"x: '…{end} {begin}…' y") == "x: '…*** ***…' y"
+
+
+def test_a_secret_that_was_cut_in_the_middle_of_a_character_is_masked() -> None:
+    told = "it says ünïcödé-s3cret→☃".encode()
+    for at in range(len("it says ünïcöd".encode()), len(told)):
+        text = told[:at].decode("utf-8", "replace") + "..."
+        assert re.fullmatch("it says \\*\\*\\*\ufffd*\\.\\.\\.", Masks(["ünïcödé-s3cret→☃"]).text(text)), text
 
 
 def test_a_cut_hides_nothing_that_is_no_piece_of_a_secret() -> None:

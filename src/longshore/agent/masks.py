@@ -24,9 +24,9 @@ public utf8 utf-8 http https 127.0.0.1 0.0.0.0
 """
 COMMON = frozenset(_COMMON.split())
 """Words that are in every output. As a secret they protect nothing, and their mask would hide the text."""
-_CUTS = re.compile(r"…|\.\.\.")
-"""Where a text was shortened, by us (:mod:`longshore.agent.shorten`) or by the engine. A piece of a secret is
-known beside it, from ``_HEAD`` characters on."""
+_CUTS = re.compile("\ufffd*(?:…|\\.\\.\\.)\ufffd*")
+"""Where a text was shortened, by us (:mod:`longshore.agent.shorten`) or by the engine, which may do it in the
+middle of a character. A piece of a secret is known beside it, from ``_HEAD`` characters on."""
 _HEAD = 6
 _LINE = 8
 _MUCH = 4096

@@ -19,6 +19,7 @@ from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.present import has_containerd_store
 from longshore.agent.shorten import first
 from longshore.agent.work import Work
 
@@ -72,11 +73,6 @@ def platforms_in(told: str) -> Set[str]:
     """What ``docker buildx inspect`` says that a builder can run, of all its nodes."""
     lines = re.findall(r"^Platforms:[ \t]*(\S.*)$", told, re.M)
     return {one.strip().rstrip("*") for line in lines for one in line.split(",") if one.strip()}
-
-
-def has_containerd_store(info: Dict[str, Any]) -> bool:
-    """Whether the engine keeps images in containerd's store: several platforms, digests of its own."""
-    return any("io.containerd.snapshotter" in str(pair[1]) for pair in info.get("DriverStatus") or [])
 
 
 def _existing(folder: str) -> str:

@@ -14,16 +14,16 @@ import time
 from io import BytesIO
 from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
-from longshore.agent import preflight, wire
-from longshore.agent.building import build, builder, buildkit, has_containerd_store
+from longshore.agent import wire
+from longshore.agent.building import build, builder, buildkit
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.present import has_containerd_store
 from longshore.agent.work import Work
 
 _KEPT = 10
 """How many builds of one image stay on the builder."""
-_LOOKED_AT = 200
 
 
 def handle(
@@ -53,38 +53,9 @@ def handle(
         return results
     if op == wire.BUILT:
         return Layout(state_dir).describe(args["refs"])
-    if op == wire.PRESENT:
-        return present(engine, args["refs"])
     if op == wire.LOAD:
         return load(engine, work(), args)
     raise Refusal(wire.BAD_REQUEST, f"unknown request {op!r}")
-
-
-def present(engine: Engine, refs: List[str]) -> Dict[str, Any]:
-    """Which images are here, and what else matters before one is brought.
-
-    ``architecture``; ``containerd``: whether the engine has that image store; ``free``: bytes on its disk;
-    ``refs``: reference to whether it is here; ``chains``: the layers of the images here, each from its
-    lowest on, by the digest of their content (only where something is missing).
-    """
-    info = engine.info()
-    found = {ref: engine.image(ref) is not None for ref in refs}
-    root = info.get("DockerRootDir") or "/var/lib/docker"
-    chains: Set[Tuple[str, ...]] = set()
-    if not all(found.values()):
-        for image in engine.images()[:_LOOKED_AT]:
-            full = engine.image(image["Id"]) or {}
-            layers = (full.get("RootFS") or {}).get("Layers") or []
-            if layers:
-                chains.add(tuple(layers))
-    return {
-        "architecture": preflight.architecture(info.get("Architecture", "")),
-        "containerd": has_containerd_store(info),
-        "root": root,
-        "free": preflight.free_bytes(root) if os.path.isdir(root) else 0,
-        "refs": found,
-        "chains": sorted(chains),
-    }
 
 
 class Layout:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _STEPS = {
     wire.SHUT, wire.VERIFY, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
 }  # fmt: skip
-_IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.PRESENT, wire.LOAD}
+_IMAGES = {wire.PUT, wire.BUILDER, wire.BUILD, wire.BUILT, wire.LOAD}
 _BEGIN = {wire.SHUT, wire.MIGRATE, wire.SWITCH, wire.RETURN}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
@@ -205,6 +205,10 @@ class Agent:
         """Carry out one request and return its value. Raises ``Refusal``."""
         if op == wire.FACTS:
             return preflight.facts(self.engine, self.state_dir)
+        if op == wire.PRESENT:
+            from longshore.agent.present import present
+
+            return present(self.engine, args["refs"])
         if op in _IMAGES:
             return self._images(op, args, payload)
         if op == wire.PROXY:

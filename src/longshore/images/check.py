@@ -37,7 +37,7 @@ class Want:
 
 @dataclass(frozen=True)
 class Present:
-    """What a host says of its images (:func:`longshore.agent.images.present`)."""
+    """What a host says of its images (:func:`longshore.agent.present.present`)."""
 
     architecture: str
     containerd: bool

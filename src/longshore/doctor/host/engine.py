@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.agent.building import has_containerd_store, platforms_in, theirs_of_buildx
+from longshore.agent.building import platforms_in, theirs_of_buildx
 from longshore.agent.engine import Engine
 from longshore.agent.preflight import architecture
+from longshore.agent.present import has_containerd_store
 from longshore.bootstrap.host import daemon, found
 from longshore.bootstrap.host.service import Service
 from longshore.bootstrap.host.system import run

@@ -14,12 +14,13 @@ from typing import Any, cast
 import pytest
 
 from longshore.agent import building as agent_building
+from longshore.agent import stage
 from longshore.agent.fail import Refusal
 from longshore.agent.work import Work
 from longshore.errors import LongshoreError, RenderError
 from longshore.images.build import Building
 from longshore.images.builders import HERE, Builder, share_out
-from longshore.images.failures import failure
+from longshore.images.failures import failure, without_space
 from longshore.images.login import Login, auths, logins
 from longshore.images.progress import Progress
 from longshore.images.spec import BuildSpec, Git, cache_tag, specs
@@ -445,6 +446,69 @@ def test_builds_end_when_the_controller_goes(
     assert lines == [{"name": "api", "lines": ["#1 [1/1] RUN sleep"]}]
     assert result["api"]["code"] != 0
     work.remove()
+
+
+def test_a_build_that_the_engine_itself_came_in_the_way_of_is_run_once_more(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text(
+        "#!/bin/sh\necho '#1 [1/1] RUN make'\n"
+        f"[ ! -e {tmp_path}/second ] || {{ echo '#1 CACHED'; exit 0; }}\n"
+        f"touch {tmp_path}/second\n"
+        "echo '#1 DONE 9.0s'\necho '#2 exporting to image'\n"
+        'echo "#2 ERROR: failed to prepare extraction snapshot: parent snapshot sha256:62 does not exist"\n'
+        "exit 1\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with tarfile.open(work.path("c"), "w"):
+        pass
+    progress = Progress()
+
+    def tell(kind: str, **facts: Any) -> None:
+        for line in facts["lines"]:
+            progress.line(line)
+
+    request = {"builds": [{"name": "api", "context": "c", "dockerfile": "FROM x"}], "parallel": 1}
+    result = agent_building.build(request, work, str(tmp_path), tell, lambda: False)
+    assert result["api"]["code"] == 0
+    # What was done the first time was done: it isn't called cached.
+    assert (progress.whole.cached, progress.whole.instructions) == (0, 1)
+    work.remove()
+
+
+def test_a_registry_that_fails_is_asked_why_and_one_without_space_is_told_so() -> None:
+    error = failure("api", "h1", _said("#1 exporting to image\n#1 ERROR: failed to push r/a: 500 Internal\n"))
+    assert error.code == "registry-failed" and "api could not be pushed" in error.message
+    full = without_space("api", error)
+    assert full.code == "no-space" and full.where == "h1" and "run it again" in str(full.hint)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ("pull access denied, authorization failed: no basic auth credentials", "login", "login is wrong"),
+        ("unexpected status from HEAD request to http://r.test/v2/a: 401 Unauthorized", "login", "refuses"),
+        ('failed to do request: Head "https://r.test/v2/a": dial tcp: connect: connection refused',
+         "registry-down", "(connection refused)"),
+        ("unexpected status from GET request: 500 Internal Server Error", "registry-down", "or fails (500"),
+        ("http: server gave HTTP response to HTTPS client", "no-image", "plain HTTP"),
+        ("tls: failed to verify certificate: x509: unknown authority", "no-image", "not trusted"),
+        ("r.test/a:1: not found", "no-image", "there is no image"),
+        ("write /var/lib/docker/x: no space left on device", "no-space", "no space left on the disk"),
+        ("no match for platform in manifest", "wrong-architecture", "for this host's architecture"),
+    ],
+)  # fmt: skip
+def test_a_pull_that_ends_badly_is_a_sentence_with_what_to_do(said: str, code: str, words: str) -> None:
+    refusal = stage._no_image("r.test/a:1", said, 0, 0)
+    assert refusal.code == code and words in refusal.message and refusal.hint
+
+
+def test_a_pull_that_broke_off_says_how_far_it_came() -> None:
+    refusal = stage._no_image("r.test/a:1", "failed to copy: unexpected EOF", 15_000_000, 32_000_000)
+    assert refusal.code == "registry-down"
+    assert refusal.message == "the pull of r.test/a:1 broke off after 15.0 MB of 32.0 MB (unexpected EOF)"
 
 
 # The story

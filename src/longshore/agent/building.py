@@ -25,6 +25,9 @@ from longshore.agent.work import Work
 
 _PAUSE = 0.2
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_RACED = re.compile(r"ERROR:.* parent snapshot \S+ does not exist")
+"""containerd removes an image that has lost its tag while the next one is put on its layers (moby/buildkit
+6521). Everything is in the cache: a second run takes a second."""
 # What docker itself reads from its environment: an argument of that name must not change it.
 _READ_BY_DOCKER = re.compile(r"(?i)(PATH|HOME|USER|TMPDIR|SSL_.*|LD_.*|GO.*|DOCKER_.*|BUILD.*|.*_PROXY)")
 _KEPT = ("cli-plugins", "contexts")
@@ -204,18 +207,10 @@ def _one(
     secrets = os.path.join(work.private, f"secrets-{number}")
     argv, more = _command(one, work.unpacked, folder, secrets, metadata)
     started = time.monotonic()
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**environment, **more}, cwd=folder, start_new_session=True,
-    )  # fmt: skip
-    with lock:
-        running.add(process)
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.put((one["name"], first(line.decode("utf-8", "replace").rstrip("\r\n"), 4000)))
-    code = process.wait()
-    with lock:
-        running.discard(process)
+    code, raced = _run(one["name"], argv, {**environment, **more}, folder, said, running, lock)
+    if code != 0 and raced:
+        said.put((one["name"], wire.BUILD_AGAIN))
+        code, _ = _run(one["name"], argv, {**environment, **more}, folder, said, running, lock)
     found: Dict[str, Any] = {}
     if code == 0 and os.path.exists(metadata):
         with open(metadata, encoding="utf-8") as file:
@@ -228,6 +223,34 @@ def _one(
         "tags": one.get("tags") or [],
         "folder": os.path.join(folder, "oci"),
     }
+
+
+def _run(
+    name: str,
+    argv: List[str],
+    environment: Dict[str, str],
+    folder: str,
+    said: queue.Queue[Tuple[str, str]],
+    running: Set[subprocess.Popen[bytes]],
+    lock: threading.Lock,
+) -> Tuple[int, bool]:
+    """Run a build, and tell how it ended, and whether the engine's clean-up came in its way."""
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=environment, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    with lock:
+        running.add(process)
+    assert process.stdout is not None
+    raced = False
+    for raw in process.stdout:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        raced = raced or bool(_RACED.search(line))
+        said.put((name, first(line, 4000)))
+    code = process.wait()
+    with lock:
+        running.discard(process)
+    return code, raced
 
 
 def _command(

@@ -72,6 +72,9 @@ PASSING = "X-Longshore-Pass"
 """The header by which a deploy's own checks go past the maintenance that it has turned on."""
 
 
+BUILD_AGAIN = "(the engine came in its own way; once more)"
+"""Among a build's lines: from here on it is run a second time."""
+
 # Error codes, stable for tests and --json.
 NO_ENGINE = "no-engine"
 OLD_COMPOSE = "old-compose"

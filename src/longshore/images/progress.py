@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import field
 
+from longshore.agent import wire
 from longshore.records import dataclass
 
 _LINE = re.compile(r"#(\d+) (.*)")
@@ -66,6 +67,10 @@ class Progress:
     def line(self, text: str) -> bool:
         """Take a line. Returns whether a step has begun that is worth a word."""
         text = text.rstrip("\r\n")
+        if text == wire.BUILD_AGAIN:
+            self.earlier = self.whole
+            self.steps, self.last, self.errors, self._rest = {}, None, [], []
+            return False
         found = _LINE.fullmatch(text)
         if not found:
             if text.startswith("ERROR: "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -205,33 +206,34 @@ def test_a_pull_that_breaks_is_a_sentence_switches_nothing_and_can_be_repeated(t
     assert done.code == 0, done.all
     before = trouble.running()
 
-    layers = trouble.registry.put_image("library/broken:2", trouble.base, 2 * MB, 30 * MB)
-    trouble.environment("broken", f"{image}:2", root="pulls: 1")
+    layers = trouble.registry.put_image("library/broken:2", trouble.base, 2 * MB, 20 * MB)
+    trouble.environment("broken", f"{image}:2")
 
-    def broken(by: Callable[[], object]) -> dict[str, Any]:
-        """The error of a deploy, by whose half something happens to the pull on h1."""
+    def broken(after: int, by: Callable[[], object]) -> dict[str, Any]:
+        """The error of a deploy: when so many bytes have come, something happens to the pull on h1."""
         passed = trouble.line.passed
         trouble.line.mend(rate=8 * MB)
         run = trouble.meanwhile("deploy", "--env", "broken")
-        wait(lambda: trouble.line.passed - passed > 16 * MB)
+        wait(lambda: trouble.line.passed - passed > after)
         by()
         error = failed(ended(run))
         trouble.line.mend()
         assert error["where"] == "h1" and trouble.running() == before
         return error
 
-    error = broken(lambda: trouble.line.cut(trouble.lab.addresses["h1"]))
-    assert error["code"] == "registry-down" and "broke off after 1" in error["message"]
+    error = broken(20 * MB, lambda: trouble.line.cut(trouble.lab.addresses["h1"]))
+    assert error["code"] == "registry-down"
+    assert re.search(r"broke off after [1-9][\d.]* MB of [\d.]+ MB \(", error["message"])
     assert "Run it again" in error["hint"]
 
-    error = broken(lambda: trouble.on("h1", "pkill -9 -f '[p]ython3 -I -S'"))
+    error = broken(12 * MB, lambda: trouble.on("h1", "pkill -9 -f '[p]ython3 -I -S'"))
     assert "the agent ended" in error["message"]
     mark = trouble.registry.mark()
     done = trouble.run("deploy", "--env", "broken", "--json")
     assert done.code == 0, done.all
     (large, size) = layers[1]
     (rest,) = [(digest, came) for digest, came in trouble.registry.fetched(mark) if digest in dict(layers)]
-    assert rest[0] == large and rest[1] < size - 5 * MB
+    assert rest[0] == large and rest[1] < size - 4 * MB
 
 
 def test_at_a_deploy_a_registry_that_is_down_or_refuses_the_login_is_a_sentence(
@@ -241,7 +243,6 @@ def test_at_a_deploy_a_registry_that_is_down_or_refuses_the_login_is_a_sentence(
     trouble.line.cut()
     trouble.environment("down", f"{trouble.line.address}/library/down:1")
     for error in failed_on(trouble.run("deploy", "--env", "down", "--json")):
-        print(error)
         assert error["code"] == "registry-down"
     trouble.line.mend()
     hashed = bcrypt.hashpw(b"practice-pw", bcrypt.gensalt(4)).decode()
@@ -252,7 +253,6 @@ def test_at_a_deploy_a_registry_that_is_down_or_refuses_the_login_is_a_sentence(
     for login in ("", ", username: ann, password: wrong-password"):
         trouble.environment("login", f"{trouble.private.address}/library/secret:1", private=login)
         done = trouble.run("deploy", "--env", "login", "--json")
-        print(done.all)
         assert "wrong-password" not in done.all
         assert all(error["code"] == "login" for error in failed_on(done))
     assert trouble.running() == before
@@ -274,12 +274,12 @@ def test_a_push_that_breaks_half_way_is_repeated_with_only_what_was_missing(trou
     tags = trouble.registry.tags("shop/pushed")
     digest = trouble.registry.get("shop/pushed/manifests/1")[1]
 
-    for name, size in (("small", 1 * MB), ("large", 30 * MB)):
+    for name, size in (("small", 1 * MB), ("large", 16 * MB)):
         (trouble.root / "pushed" / name).write_bytes(os.urandom(size))
     mark, passed = trouble.registry.mark(), trouble.line.passed
     trouble.line.mend(rate=6 * MB)
     run = trouble.meanwhile("push", "--env", "pushed")
-    wait(lambda: trouble.line.passed - passed > 12 * MB)
+    wait(lambda: trouble.line.passed - passed > 7 * MB)
     trouble.line.cut()
     done = ended(run)
     error = failed(done)
@@ -307,7 +307,7 @@ def test_a_registry_without_space_is_a_sentence_and_no_tag_has_changed(trouble: 
     trouble.environment("full", image)
     trouble.write("full.yml", COMPOSE.format(image=image) + "    build: {context: full}\n")
     trouble.write("full/Dockerfile", 'FROM scratch\nCOPY large /\nCMD ["/x"]\n')
-    (trouble.root / "full" / "large").write_bytes(os.urandom(20 * MB))
+    (trouble.root / "full" / "large").write_bytes(os.urandom(14 * MB))
     error = failed(trouble.run("push", "--env", "full", "--json"))
     assert error["code"] == "no-space", error
     assert error["message"] == "web could not be pushed: the registry has no space left"
@@ -353,7 +353,7 @@ def test_several_services_are_built_at_once_as_many_as_there_are_cores(
     say = "python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1])'"
     for name in names:
         place = f"http://{index.address}"
-        script = f"{say} {place}/begin/{name}; sleep 2; {say} {place}/end/{name}"
+        script = f"{say} {place}/begin/{name}; sleep 1; {say} {place}/end/{name}"
         trouble.write(f"{name}/Dockerfile", f"FROM {PYTHON}\nARG AGAIN\nRUN {script}\nCOPY Dockerfile /\n")
     cores = int(trouble.on("h1", "nproc"))
     for parallel, most in ((0, min(3, cores)), (1, 1)):

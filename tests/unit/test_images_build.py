@@ -485,6 +485,27 @@ def test_a_registry_that_fails_is_asked_why_and_one_without_space_is_told_so() -
     assert full.code == "no-space" and full.where == "h1" and "run it again" in str(full.hint)
 
 
+def test_a_build_that_has_ended_is_told_while_others_go_on(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text('#!/bin/sh\ncase "$*" in *slow*) sleep 1 ;; esac\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with tarfile.open(work.path("c"), "w"):
+        pass
+    told: list[tuple[str, int, bool]] = []
+
+    def tell(kind: str, *, name: str, code: int, seconds: float, **_: Any) -> None:
+        told.append((name, code, seconds < 0.9))
+
+    builds = [{"name": one, "context": "c", "dockerfile": "FROM x", "target": one} for one in ("slow", "api")]
+    request = {"builds": builds, "parallel": 2}
+    agent_building.build(request, work, str(tmp_path), tell, lambda: False)
+    assert told[0] == ("api", 0, True)
+    work.remove()
+
+
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [

@@ -132,7 +132,8 @@ def build(
     """Run ``args["builds"]``, ``args["parallel"]`` at once; ``args["auths"]`` are logins.
 
     Each has ``name``, ``context`` (a tar that was put), ``dockerfile`` (its text) and what ``_command``
-    takes. Lines come as events ``build`` (``name``, ``lines``). Gives by name: ``code`` (0 is good),
+    takes. Lines come as events ``build`` (``name``, ``lines``), and
+    when it has ended and others have not, ``code`` and ``seconds``. Gives by name: ``code`` (0 is good),
     ``digest``, ``seconds``, ``tags``. When the controller goes, all of it is ended.
     """
     environment = _environment(work, state_dir, args.get("auths") or {})
@@ -148,6 +149,7 @@ def build(
     running: Set[subprocess.Popen[bytes]] = set()
     todo = list(enumerate(builds))
     lock = threading.Lock()
+    ended: Set[str] = set()
 
     def worker() -> None:
         while True:
@@ -173,6 +175,12 @@ def build(
                     _end(process)
             break
         _tell(said, emit)
+        if said.empty():
+            for name in [name for name in results if name not in ended]:
+                ended.add(name)
+                emit(
+                    "build", name=name, lines=[], code=results[name]["code"], seconds=results[name]["seconds"]
+                )
     for thread in threads:
         thread.join(10)
     return results

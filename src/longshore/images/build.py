@@ -202,11 +202,15 @@ class Building:
             for line in event["lines"]:
                 if job.progress.line(str(line)):
                     self.output.step(job.name, state, job.progress.now())
+            if event.get("code") == 0:
+                ended.add(job.name)
+                self._ended(job, way, job.seconds + float(event["seconds"]))
 
+        ended: set[str] = set()
         state = "pushing" if way == "push" else "building"
-        for job in jobs:
-            self.output.step(job.name, state, self._where(job))
         parallel = self.environment.build.parallel or min(found.cores, _MOST_AT_ONCE)
+        for at, job in enumerate(jobs):
+            self.output.step(job.name, state if at < parallel else "waiting", self._where(job))
         names = {parse(job.part.spec.image).registry for job in jobs} | set(self.environment.registries)
         args = {
             "builds": [self._request(job, found, way) for job in jobs],
@@ -228,16 +232,16 @@ class Building:
                 problems.append(
                     AgentError(f"buildx names no digest of {job.name}", code="no-digest", where=builder)
                 )
-            else:
-                record = job.progress.whole
-                done = f"{record.cached} of {record.instructions} steps from the cache"
-                self.output.step(
-                    job.name,
-                    {"push": "pushed", "check": "built"}.get(way, "built"),
-                    f"{done}, {seconds_text(job.seconds)}",
-                )
+            elif job.name not in ended:
+                self._ended(job, way, job.seconds)
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems)
+
+    def _ended(self, job: _Job, way: Way, seconds: float) -> None:
+        record = job.progress.whole
+        done = f"{record.cached} of {record.instructions} steps from the cache"
+        state = "pushed" if way == "push" else "built"
+        self.output.step(job.name, state, f"{done}, {seconds_text(seconds)}")
 
     def _why(self, job: _Job, error: AgentError) -> AgentError:
         """The error, and where the registry failed, what it says to us of that."""

@@ -65,7 +65,8 @@ class Stored:
         """What it was built for."""
         top = json.loads(self.documents[self.digest])
         if "manifests" in top:
-            return tuple(platform_text(one.get("platform") or {}) for one in top["manifests"])
+            found = (platform_text(one.get("platform") or {}) for one in top["manifests"])
+            return tuple(one for one in found if one != "unknown/unknown")  # an attestation
         return (platform_text(json.loads(self.documents[top["config"]["digest"]])),)
 
 

@@ -16,7 +16,7 @@ from longshore.errors import RenderError
 from longshore.inventory.model import ServicePolicy
 from longshore.inventory.proxying import Acme, ProxyPolicy, ProxySettings, RateLimit, Tls
 from longshore.render import Renderer
-from longshore.render.proxy import host_settings, proxy_file, rules
+from longshore.render.proxy import certificates_of, host_settings, proxy_file, rules
 
 COMPOSE = "services: {web: {image: web:1}, api: {image: api:1}}\n"
 
@@ -115,10 +115,19 @@ def test_https_has_its_own_router_and_plain_http_is_sent_on_unless_said_otherwis
     assert found["shop:web:0"]["entryPoints"] == ["websecure"]
     assert found["shop:web:0"]["tls"] == {
         "certResolver": "acme",
-        "domains": [{"main": "a.test", "sans": ["*.a.test"]}],
+        "domains": [{"main": "*.a.test", "sans": ["a.test"]}],
     }
     both = routers(rendered(tmp_path, web=ProxyPolicy(8000, tls=Tls(acme=True), redirect=False)))
     assert both["shop:web:0:plain"]["middlewares"] == both["shop:web:0"]["middlewares"]
+
+
+def test_each_name_has_a_certificate_of_its_own_but_those_that_a_star_covers() -> None:
+    assert certificates_of(["a.test", "b.test"]) == [{"main": "a.test"}, {"main": "b.test"}]
+    assert certificates_of(["www.a.test", "*.a.test", "x.y.a.test"]) == [
+        {"main": "*.a.test"},
+        {"main": "x.y.a.test"},
+    ]
+    assert certificates_of(["a.test", "*.a.test"]) == [{"main": "*.a.test", "sans": ["a.test"]}]
 
 
 def test_behind_a_load_balancer_addresses_are_what_it_says_they_are(tmp_path: Path) -> None:
@@ -141,6 +150,43 @@ def test_the_proxy_itself_takes_the_https_port_only_when_an_app_of_the_host_asks
     assert secure.proxy.ports == (80, 443)
     static = host_settings(secure, "traefik:v3")["static"]
     assert sorted(static["entryPoints"]) == ["web", "websecure"]
+
+
+def test_what_a_staging_server_gave_is_never_taken_for_a_certificate_of_the_real_one(tmp_path: Path) -> None:
+    def storage(server: str) -> str:
+        settings = ProxySettings(acme=Acme("a@b.c", server=server))
+        static = rendered(tmp_path, settings=settings)["host"]["static"]
+        return str(static["certificatesResolvers"]["acme"]["acme"]["storage"])
+
+    servers = ["https://acme-v02.le.test/directory", "https://acme-staging-v02.le.test/directory"]
+    assert [storage(one) for one in servers] == [
+        "/acme/acme-v02-le-test-directory.json",
+        "/acme/acme-staging-v02-le-test-directory.json",
+    ]
+
+
+def test_an_authority_of_your_own_says_when_to_renew_and_where_records_are_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    acme = Acme(
+        "a@b.c",
+        server="https://ca.test/acme",
+        challenge="dns",
+        provider="httpreq",
+        ca="ca.pem",
+        lifetime=86400.0,
+        resolvers=("10.0.0.53:53",),
+        wait=30.0,
+    )
+    made = rendered(tmp_path, settings=ProxySettings(acme=acme))["host"]
+    resolver = made["static"]["certificatesResolvers"]["acme"]["acme"]
+    assert resolver["certificatesDuration"] == 24
+    assert resolver["dnsChallenge"] == {
+        "provider": "httpreq",
+        "resolvers": ["10.0.0.53:53"],
+        "propagation": {"disableChecks": True, "delayBeforeChecks": "30s"},
+    }
+    assert made["env"]["LEGO_CA_CERTIFICATES"] == "/etc/traefik/own/acme-ca.pem"
+    assert list(made["files"]) == ["acme-ca.pem"]
 
 
 def test_what_acme_needs_is_in_the_proxys_environment_and_no_argument(tmp_path: Path) -> None:

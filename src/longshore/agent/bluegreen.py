@@ -8,7 +8,7 @@ same names for those who look. Going back is the same, with the other release.
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from longshore.agent import maintenance, overlays, pages, pausing, sharing
+from longshore.agent import certificates, maintenance, overlays, pages, pausing, sharing
 from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
@@ -63,6 +63,13 @@ def settle_routes(engine: Engine, store: AppStore, release: str, emit: Emit) -> 
         BlueGreen(engine, store, release, emit).route()
 
 
+def settle_certificates(engine: Engine, store: AppStore, release: str, emit: Emit, since: float) -> None:
+    """Wait some seconds for the certificates that the release orders: ``certificates.settle``."""
+    if routes_of(store, release) is not None:
+        proxy = Proxy(engine, os.path.dirname(store.root), emit)
+        certificates.settle(proxy, [store.app], emit, since)
+
+
 def leave_routes(engine: Engine, store: AppStore, release: str, emit: Emit, idents: Set[str]) -> None:
     """Have the proxy send nothing more to these containers, which are about to stop, and wait until they have
     finished what they were sent."""
@@ -85,6 +92,8 @@ def findings(
     state = maintenance.state_of(store)
     if state is not None:
         result.append(Finding("", maintenance.sentence(state), ""))
+    for missing in certificates.missing(proxy, [store.app]):
+        result.append(Finding("", f"there is no certificate for {missing}; `proxy.status` says why", ""))
     parts = sharing.shares(proxy.file_of(store.app))
     for name, entry in sorted(routes["services"].items()):
         if entry["name"] in parts:

@@ -199,9 +199,9 @@ class Engine:
         found: List[Dict[str, Any]] = self.request("GET", "/images/json")
         return found
 
-    def logs(self, ident: str, lines: int) -> str:
-        """The last lines of a container's output, both streams, as text."""
-        query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+    def logs(self, ident: str, lines: int, since: float = 0.0) -> str:
+        """The last lines of a container's output since then (s since the epoch), both streams, as text."""
+        query = {"stdout": "1", "stderr": "1", "tail": str(lines), "since": f"{since:.3f}"}
         data = self.request("GET", f"/containers/{ident}/logs", query)
         return _demultiplex(data or b"").decode("utf-8", "replace") if isinstance(data, bytes) else ""
 

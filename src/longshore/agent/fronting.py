@@ -5,7 +5,7 @@ import calendar
 import time
 from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, closing, maintenance, overlays, pausing, sharing, wire
+from longshore.agent import bluegreen, certificates, closing, maintenance, overlays, pausing, sharing, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -26,13 +26,16 @@ def handle(engine: Engine, state_dir: str, args: Dict[str, Any], emit: Emit) -> 
         if wanted is None or proxy.current() is None:
             hint = "It starts with the first deploy of an app that it serves."
             raise Refusal(wire.BAD_REQUEST, "no proxy runs on this host", hint)
+        began = time.time()
         proxy.ensure(wanted, anew=True)
+        certificates.settle(proxy, proxy.apps(), emit, began)
     return status(proxy, engine)
 
 
 def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
     """``proxy``: ``None``, or ``container``, ``image``, ``version``, ``started`` (s since the epoch),
-    ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``entry_points``, ``secure``, ``problem`` and
+    ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``secure``, ``problem``,
+    ``certificates`` (for names that one is ordered for: ``name``, ``until`` in s since the epoch) and
     ``servers`` (``url``, ``container``, ``up`` by the proxy's own health check, and ``canary``, the ``share``
     or ``mirror`` in percent that a release gets which is not committed). ``maintenance`` and
     ``paused``: app to a sentence."""
@@ -53,6 +56,8 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
     containers = {raw["Id"]: (raw.get("Names") or ["/?"])[0].lstrip("/") for raw in engine.containers()}
     for app in proxy.apps():
         found["routes"] += _routes(proxy, app, names, containers)
+    certificates.tell(proxy, found["routes"])
+    for app in proxy.apps():
         store = bluegreen.store_of(proxy, app)
         state = maintenance.state_of(store)
         if state is not None:
@@ -103,6 +108,7 @@ def _routes(
                 "rules": [one["rule"] for label, one in sorted(mine.items()) if label.count(":") == 2],
                 "secure": any("tls" in one for one in mine.values()),
                 "servers": servers,
+                "certificates": [],
                 "problem": "; ".join(text for text in problems if text),
             }
         )

@@ -24,6 +24,8 @@ from longshore.agent.unixhttp import Connection, HttpError
 FOLDER = "_proxy"
 API = "longshore.proxy.api"
 _WANTED = "settings.json"
+_AGAIN = "order-again.yaml"
+"""A file beside the apps' (``.yml``) that says nothing."""
 INSIDE = "/etc/traefik/dynamic"
 _API_PORTS = range(8790, 8800)
 _PATIENCE = 20.0
@@ -85,6 +87,22 @@ class Proxy:
             self.engine.remove(new["Id"])
             raise
         self._retire([one for one in there if one["Id"] != new["Id"]], wanted)
+        if running and "certificatesResolvers" in wanted["static"]:
+            self.order_again()  # what was asked to prove a name met the old one, as long as that was there
+
+    def order_again(self) -> None:
+        """Have the proxy order the certificates that it lacks: it does at a change, and this is one. What it
+        is just ordering isn't ordered twice."""
+        name = f"again:{time.time_ns()}"
+        config: Dict[str, Any] = {"http": {"services": {name: {"loadBalancer": {"servers": []}}}}}
+        write(os.path.join(self.dynamic, _AGAIN), json.dumps(config).encode())
+
+    def ordered_again(self) -> float:
+        """When that was done last (s since the epoch)."""
+        try:
+            return os.stat(os.path.join(self.dynamic, _AGAIN)).st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def current(self) -> Optional[Dict[str, Any]]:
         """The proxy that runs, of the engine's list; the newest where one takes over from another."""
@@ -121,8 +139,8 @@ class Proxy:
         name = f"longshore-proxy-{key}-{port}"
         home = os.path.join(self.root, name)
         os.makedirs(home, mode=0o700, exist_ok=True)
-        for name, text in wanted.get("files", {}).items():
-            write(os.path.join(home, name), text.encode())
+        for file, text in wanted.get("files", {}).items():
+            write(os.path.join(home, file), text.encode())
         write(os.path.join(home, "traefik.yml"), json.dumps(static, indent=1, sort_keys=True).encode())
         limits: Dict[str, Any] = {}
         if wanted.get("memory"):

@@ -117,7 +117,9 @@ class Switch:
         """Make ``release`` run: Compose replaces what differs, and services it has no more go. With a
         ``canary`` it runs beside the old already."""
         self.begin(release)
+        began = time.time()
         self._up(release, forward=True, canary=canary)
+        bluegreen.settle_certificates(self.engine, self.store, release, self.emit, began)
         if self.keeping:
             self._note_switched(release)
         return {"from": self.store.current()}

@@ -69,7 +69,7 @@ def _look(
     elif end and path.is_symlink() and not path.exists():
         if ours:
             errors.append(InventoryError("This is a link to a file that doesn't exist.", where=Where(name)))
-    elif (end or path.is_dir()) and stem not in known:
+    elif (end or _has_env_files(path)) and stem not in known:
         # An app's own file of an unknown app is an error that the reading itself reports.
         if environment is not None:
             near = did_you_mean(stem, known)
@@ -77,3 +77,8 @@ def _look(
             warnings.append(f"{name} is not read: there is no {what} named {stem!r}.{hint}")
     elif not end and path.is_file() and stem in known:
         warnings.append(f"{name} is not read: did you mean {name}.env?")
+
+
+def _has_env_files(path: Path) -> bool:
+    """A folder of anything else (certificates, say) is nobody's slip."""
+    return path.is_dir() and any(one.name.endswith(_READ) for one in path.iterdir())

@@ -80,6 +80,12 @@ class Acme:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca: str | None = None
     """A PEM file of the project: who vouches for the ACME server itself."""
+    lifetime: float | None = None
+    """How long the server's certificates are valid (s); ``None``: 90 days. It says when to renew."""
+    resolvers: tuple[str, ...] = ()
+    """DNS servers (``address:port``) to look for the record; none: the host's."""
+    wait: float | None = None
+    """Seconds to wait for the record, in place of looking for it."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +278,28 @@ _ACME = Section(
             "With dns: what the provider's client needs. Taken for secrets.",
         ),
         Setting("ca", _PEM, "Who vouches for the ACME server itself, when it is your own."),
+        Setting(
+            "lifetime",
+            duration("24h", minimum=3600, shortest="1h"),
+            "How long the server's certificates are valid. It says when to renew: 30 days before the end of "
+            "90, 6 hours before that of a day, 20 minutes before that of less.",
+            "90d",
+        ),
+        Setting(
+            "resolvers",
+            ListOf(
+                item=Text("a DNS server", "'10.0.0.53:53'", pattern=r"\S+:\d+", rule="address:port"),
+                single=True,
+            ),
+            "With dns: who is asked whether the record is there.",
+            "the host's",
+        ),
+        Setting(
+            "wait",
+            duration("30s"),
+            "With dns: so long is waited for the record, instead of looking for it.",
+            "none",
+        ),
     )
 )
 

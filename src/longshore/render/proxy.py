@@ -7,14 +7,15 @@ Traefik's options are those of its reference for version 3 (file provider, stati
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError, Where
 from longshore.inventory.model import Target
-from longshore.inventory.proxying import ProxyPolicy, ProxySettings, Tls
+from longshore.inventory.proxying import Acme, ProxyPolicy, ProxySettings, Tls
 from longshore.inventory.routing import one_answer
 
 FILE = "proxy.json"
@@ -86,21 +87,11 @@ def host_settings(target: Target, image: str) -> dict[str, Any]:
     if settings.metrics:
         static["metrics"]["prometheus"]["entryPoint"] = "metrics"
         static["entryPoints"]["metrics"] = {"address": f"127.0.0.1:{settings.metrics}", "reusePort": True}
-    acme = settings.acme
-    if acme is not None:
-        resolver: dict[str, Any] = {
-            "email": acme.email,
-            "caServer": acme.server,
-            "storage": "/acme/acme.json",
-        }
-        if acme.challenge == "dns":
-            resolver["dnsChallenge"] = {"provider": acme.provider or ""}
-        else:
-            resolver["httpChallenge"] = {"entryPoint": "web"}
-        static["certificatesResolvers"] = {"acme": {"acme": resolver}}
-        env |= acme.env
-        if acme.ca:
-            files["acme-ca.pem"] = _pem(target, acme.ca)
+    if settings.acme is not None:
+        static["certificatesResolvers"] = {"acme": {"acme": _resolver(settings.acme)}}
+        env |= settings.acme.env
+        if settings.acme.ca:
+            files["acme-ca.pem"] = _pem(target, settings.acme.ca)
             env["LEGO_CA_CERTIFICATES"] = f"{_INSIDE}/acme-ca.pem"
     return {
         "image": image,
@@ -111,6 +102,29 @@ def host_settings(target: Target, image: str) -> dict[str, Any]:
         "cpus": settings.cpus,
         "grace": settings.grace,
     }
+
+
+def _resolver(acme: Acme) -> dict[str, Any]:
+    # A file for each server: what a staging server gave must not be taken for a certificate of the real one.
+    storage = re.sub(r"[^a-z0-9]+", "-", acme.server.partition("://")[2].lower()).strip("-")
+    resolver: dict[str, Any] = {
+        "email": acme.email,
+        "caServer": acme.server,
+        "storage": f"/acme/{storage[:100]}.json",
+        "keyType": "EC256",
+    }
+    if acme.lifetime is not None:
+        resolver["certificatesDuration"] = max(1, int(acme.lifetime // 3600))
+    if acme.challenge == "http":
+        resolver["httpChallenge"] = {"entryPoint": "web"}
+        return resolver
+    dns: dict[str, Any] = {"provider": acme.provider or ""}
+    if acme.resolvers:
+        dns["resolvers"] = list(acme.resolvers)
+    if acme.wait is not None:
+        dns["propagation"] = {"disableChecks": True, "delayBeforeChecks": duration(acme.wait)}
+    resolver["dnsChallenge"] = dns
+    return resolver
 
 
 def _entry_point(settings: ProxySettings, port: int) -> dict[str, Any]:
@@ -176,10 +190,7 @@ class _Dynamic:
         tls: dict[str, Any] = {}
         if policy.tls.acme:
             tls["certResolver"] = "acme"
-            wild = [host for host in policy.hosts if host.startswith("*.")]
-            if wild:  # a name that is in the rule as a pattern is not seen by Traefik
-                names = [*(host for host in policy.hosts if host not in wild), *wild]
-                tls["domains"] = [{"main": names[0], **({"sans": names[1:]} if names[1:] else {})}]
+            tls["domains"] = certificates_of(policy.hosts)
         router = {**router, "entryPoints": ["websecure"], "middlewares": middlewares, "tls": tls}
         self.http["routers"][label] = router
 
@@ -278,6 +289,22 @@ def rules(policy: ProxyPolicy) -> list[tuple[str, int]]:
         where = f"(Path(`{bare}`) || PathPrefix(`{bare}/`))" if bare else "PathPrefix(`/`)"
         rule = f"({names}) && {where}" if names and bare else f"({names})" if names else where
         found.append((rule, 2 * (rank + len(path))))
+    return found
+
+
+def certificates_of(hosts: Sequence[str]) -> list[dict[str, Any]]:
+    """The certificates to order for these names, as Traefik's ``domains``.
+
+    One for each name: a name that can't be proved (yet) costs the others nothing. Names below one with a star
+    have that one's, and the name above is proved by the same DNS record, so it is ordered with it.
+    """
+    above = {host[2:] for host in hosts if host.startswith("*.")}
+    found: list[dict[str, Any]] = []
+    for host in dict.fromkeys(hosts):
+        if host.startswith("*."):
+            found.append({"main": host, **({"sans": [host[2:]]} if host[2:] in hosts else {})})
+        elif host not in above and host.partition(".")[2] not in above:
+            found.append({"main": host})
     return found
 
 

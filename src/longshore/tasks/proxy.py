@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @task()
 def status(context: Any, env: str = "", limit: str = "", json: bool = False) -> None:
     """Show each host's proxy, what it answers, and which containers it sends that to; exit code 1 when a
-    route has no container that is up."""
+    route has no container that is up, or a certificate that was ordered isn't there."""
     from longshore.tasks.fleet import open_fleet, raise_all
 
     with open_fleet(env=env, limit=limit, json=json) as fleet:
@@ -56,6 +56,7 @@ def restart(context: Any, env: str = "", limit: str = "", json: bool = False) ->
             raise_all(errors)
             made = values[host]["proxy"]
             fleet.output.step(host, "restarted", f"{made['container']} ({made['version']})")
+            _problems(fleet, host, values[host])
         fleet.output.result({"hosts": list(fleet.hosts)})
 
 
@@ -82,16 +83,28 @@ def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
     image = one["image"].partition("@")[0]
     title = f"{host}: {image} {one['version']}, since {when_text(one['started'])}{restarts}"
     rows = [
-        (f"{route['app']}:{route['service']}", rule, "https" if route["secure"] else "http", _servers(route))
+        (f"{route['app']}:{route['service']}", rule, _scheme(route), _servers(route))
         for route in value["routes"]
         for rule in route["rules"]
     ]
     fleet.output.table(("service", "answers", "by", "containers"), rows, title=title)
+    _problems(fleet, host, value)
+    for app, sentence in (*value["maintenance"].items(), *value["paused"].items()):
+        fleet.output.say(f"{host}: {app}: {sentence}")
+
+
+def _problems(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
     for route in value["routes"]:
         if route["problem"]:
             fleet.output.say(f"{host}: {route['app']}:{route['service']}: {route['problem']}")
-    for app, sentence in (*value["maintenance"].items(), *value["paused"].items()):
-        fleet.output.say(f"{host}: {app}: {sentence}")
+
+
+def _scheme(route: Mapping[str, Any]) -> str:
+    from longshore.console.words import when_text
+
+    ends = [one["until"] for one in route["certificates"] if one["until"]]
+    until = f" until {when_text(min(ends)).partition(' ')[0]}" if ends else ""
+    return ("https" if route["secure"] else "http") + until
 
 
 def _servers(route: Mapping[str, Any]) -> str:

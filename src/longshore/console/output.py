@@ -330,13 +330,16 @@ FINAL: Mapping[str, tuple[str, str]] = {
     "removed": ("✓", "green"),
     "cleaned": ("✓", "green"),
     "bootstrapped": ("✓", "green"),
+    "built": ("✓", "green"),
+    "loaded": ("✓", "green"),
+    "pushed": ("✓", "green"),
     "would change": ("~", "yellow"),
     "taken back": ("↩", "yellow"),
     "closed": ("✗", "red"),
     "failed": ("✗", "red"),
     "unchanged": ("·", "dim"),
 }
-"""The states in which a host has nothing more to do, and how they are marked."""
+"""The states in which a host or an image has nothing more to do for now, and how they are marked."""
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 """ANSI colours for the names before log lines; the same name has the same colour in every run."""

@@ -22,6 +22,7 @@ TOOK = {
     "test_dockerfile.py": 290,
     "test_deploy.py": 250,
     "test_images.py": 230,
+    "test_images_trouble.py": 150,
     "test_images_local.py": 50,
     "test_doctor.py": 25,
     "test_examples.py": 180,

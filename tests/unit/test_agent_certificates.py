@@ -19,12 +19,12 @@ traefik_tls_certs_not_after{{cn="old.test",sans="old.test",serial="3"}} 1.5e+09
 REFUSED = (
     '2026-11-22T21:39:33Z ERR Unable to obtain ACME certificate for domains error="unable to generate a '
     "certificate for the domains [c.test]: error: one or more domains had a problem:\\n[c.test] acme: error: "
-    '403 :: urn:ietf:params:acme:error:unauthorized :: http://c.test/ returned \\"404\\"." acmeCA=https://ca/dir '
-    'domains=["c.test"] providerName=acme.acme'
+    '403 :: urn:ietf:params:acme:error:unauthorized :: http://c.test/ returned \\"404\\"." '
+    'acmeCA=https://ca/dir domains=["c.test"] providerName=acme.acme'
 )
 DOWN = (
-    '2026-11-22T21:39:33Z ERR Unable to obtain ACME certificate for domains error="cannot get ACME client get '
-    "directory at 'https://ca/dir': dial tcp 10.0.0.1:443: connect: connection refused\" "
+    '2026-11-22T21:39:33Z ERR Unable to obtain ACME certificate for domains error="cannot get ACME client '
+    "get directory at 'https://ca/dir': dial tcp 10.0.0.1:443: connect: connection refused\" "
     'domains=["*.d.test","d.test"] providerName=acme.acme'
 )
 

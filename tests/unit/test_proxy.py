@@ -121,6 +121,22 @@ def test_https_has_its_own_router_and_plain_http_is_sent_on_unless_said_otherwis
     assert both["shop:web:0:plain"]["middlewares"] == both["shop:web:0"]["middlewares"]
 
 
+def test_a_name_that_two_hosts_answer_is_not_proved_by_http_and_that_is_said_before_either_is_touched(
+    tmp_path: Path,
+) -> None:
+    services = "web: {proxy: {port: 8000, hosts: [a.test, b.test], tls: {acme: true}}}"
+    files = shop(services, host="acme: {email: a@b.c}")
+    three = files["inventory/prod.yml"].replace("hosts: {h1: }", "hosts: {h1: , h2: , h3: }")
+    said = "with challenge: http only the host that is asked for the name can prove it."
+    found = problems(tmp_path, {**files, "inventory/prod.yml": three})
+    for name, problem in zip(("a.test", "b.test"), found, strict=True):
+        assert f"web of shop orders a certificate for {name} on h1 and h2, and {said}" in problem
+    dns = three.replace("email: a@b.c", "email: a@b.c, challenge: dns, provider: hetzner")
+    loaded(tmp_path, {**files, "inventory/prod.yml": dns})
+    address = three.replace("[a.test, b.test]", "10.0.0.1")
+    assert len(problems(tmp_path, {**files, "inventory/prod.yml": address})) == 2, "once, not for each host"
+
+
 def test_each_name_has_a_certificate_of_its_own_but_those_that_a_star_covers() -> None:
     assert certificates_of(["a.test", "b.test"]) == [{"main": "a.test"}, {"main": "b.test"}]
     assert certificates_of(["www.a.test", "*.a.test", "x.y.a.test"]) == [
@@ -228,6 +244,13 @@ def test_what_acme_needs_is_in_the_proxys_environment_and_no_argument(tmp_path: 
             "only given by challenge: dns.",
         ),
         ("web: {}", "acme: {email: a@b.c, challenge: dns}", "challenge: dns needs a provider."),
+        ("web: {}", "acme: {server: 'https://a.test'}", "acme needs email"),
+        ("web: {}", "acme: {email: a@b.c, wait: 1s}", "proxy.acme: wait is for challenge: dns."),
+        (
+            "web: {proxy: {port: 8000, hosts: 10.0.0.1, tls: {acme: true}}}",
+            "acme: {email: a@b.c}",
+            "orders a certificate for 10.0.0.1, and they are given for names, not addresses.",
+        ),
         ("web: {}", "http: 8080, https: 8080", "http and https are both port 8080."),
         ("web: {}", "metrics: 8791", "the ports 8790 to 8799 are for the proxy's own API."),
         ("web: {proxy: {port: 8000, users: 'ada:secret'}}", "", "a line of htpasswd"),

@@ -392,6 +392,10 @@ def _check_settings(found: Mapping[str, Any], reading: Reading) -> None:
     if acme and acme.get("challenge") == "dns" and not acme.get("provider"):
         hint = "Write provider: hetzner (https://doc.traefik.io/traefik/https/acme/#providers has the names)"
         reading.problem("proxy.acme: challenge: dns needs a provider.", acme.get("", where), hint)
+    for name in ("provider", "env", "resolvers", "wait"):
+        if acme and acme.get(name) and acme.get("challenge") != "dns":
+            hint = f"Write challenge: dns, or take {name} out."
+            reading.problem(f"proxy.acme: {name} is for challenge: dns.", acme.get("", where), hint)
 
 
 def proxy_settings(found: Mapping[str, Any] | None, reading: Reading) -> ProxySettings:

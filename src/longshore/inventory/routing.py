@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -51,11 +52,13 @@ def settle_routes(targets: _Targets, report: _Report) -> _Targets:
     told: set[tuple[str, ...]] = set()
     taken: dict[tuple[str, Claim], str] = {}
     secure: set[str] = set()
+    ordering: dict[str, str] = {}
     for target in targets.values():
         host = target.host.name
         for service, policy in routes_of(target):
             name = f"{service} of {target.app.name}"
             _check_acme(name, policy, target, report)
+            _check_one_host(name, policy, target, ordering, report)
             if policy.tls is not None:
                 secure.add(host)
             for claim in claims(policy):
@@ -84,6 +87,37 @@ def _check_acme(name: str, policy: ProxyPolicy, target: Target, report: _Report)
     elif acme.challenge != "dns" and any(host.startswith("*.") for host in policy.hosts):
         message = f"{name} orders a certificate for *. names, and those are only given by challenge: dns."
         report(InventoryError(message, where=policy.where, hint="Set it in longshore.proxy.acme."))
+    for address in filter(_is_address, policy.hosts):
+        message = f"{name} orders a certificate for {address}, and they are given for names, not addresses."
+        hint = "Give it a name, or a certificate of its own: tls: {certificate: …, key: …}"
+        report(InventoryError(message, where=policy.where, hint=hint))
+
+
+def _check_one_host(
+    name: str, policy: ProxyPolicy, target: Target, ordering: dict[str, str], report: _Report
+) -> None:
+    """Who proves a name by HTTP has to be asked. ``ordering``: names to the host that orders for them."""
+    acme = target.proxy.acme
+    if policy.tls is None or not policy.tls.acme or acme is None or acme.challenge != "http":
+        return
+    for host in policy.hosts:
+        other = ordering.setdefault(host, target.host.name)
+        if other not in ("", target.host.name):
+            ordering[host] = ""  # told once, not for each of fifty hosts
+            message = (
+                f"{name} orders a certificate for {host} on {other} and {target.host.name}, and with "
+                "challenge: http only the host that is asked for the name can prove it."
+            )
+            hint = "Set challenge: dns in longshore.proxy.acme, or name a certificate and its key."
+            report(InventoryError(message, where=policy.where, hint=hint))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def one_answer(policies: Mapping[str, ProxyPolicy]) -> tuple[str, str, Claim] | None:

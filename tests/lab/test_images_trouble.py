@@ -92,6 +92,12 @@ all:
         return self.lab.ssh(host, ["sh", "-c", script]).stdout.strip()
 
 
+@pytest.fixture(autouse=True)
+def mended(trouble: Trouble) -> None:
+    """What one test broke is no trouble of the next."""
+    trouble.line.mend()
+
+
 @pytest.fixture(scope="module")
 def trouble(
     lab: Lab, stand_ins: Callable[..., None], tmp_path_factory: pytest.TempPathFactory

@@ -39,7 +39,8 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         r"connection refused|no such host|i/o timeout|network is unreachable|no route to host"
-        r"|connection reset|deadline exceeded|\b50[234]\b",
+        r"|connection reset|deadline exceeded|\b50[234]\b|broken pipe|server closed idle connection"
+        r"|: (?:unexpected )?EOF(?:\n|$)",
         "registry-down",
         "a registry can't be reached from the builder",
         "Is it up? What is done so far is kept: run it again.",

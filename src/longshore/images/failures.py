@@ -12,7 +12,7 @@ REGISTRY_FAILED = "registry-failed"
 NO_SPACE = "no-space"
 _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (
-        r"no space left on device|disk quota exceeded|insufficient storage|507"
+        r"no space left on device|disk quota exceeded|insufficient storage|\b507\b"
         r"|exceed the configured upper limit",  # Harbor's quotas
         NO_SPACE,
         "there is no space left, {where}",

@@ -32,10 +32,8 @@ class Ground:
         """Deploy the echo server with these settings of its ``proxy:``, of ``acme:`` and of the host's."""
         project = self.project
         project.write("compose.yml", "services:" + service("web").replace("NAME: web", f"NAME: {version}"))
-        project.inventory(
-            "h1",
-            app=f"services: {{web: {{stability: 1s, proxy: {{port: 8000, tls: {{acme: true}}, {routes}}}}}}}",
-        )
+        policy = f"{{port: 8000, tls: {{acme: true}}, {routes}}}"
+        project.inventory("h1", app=f"stability: 500ms\nservices: {{web: {{proxy: {policy}}}}}")
         said = f"email: ops@shop.test, server: '{self.ca.directory}', ca: env/tls/acme.pem{acme}"
         file = project.root / "inventory/try.yml"
         host = f"longshore:\n      proxy: {{{proxy}, acme: {{{said}}}}}"
@@ -200,8 +198,8 @@ def test_a_name_with_a_star_is_proved_by_dns_and_renewed_and_the_providers_passw
     open_to_others = ["grep", "-rl", PASSWORD, "/var/lib/longshore", "/tmp", "/etc", "/run/longshore"]
     for file in lab.ssh("h1", open_to_others, check=False).stdout.split():
         assert lab.ssh("h1", ["stat", "-c", "%a", file]).stdout.strip() == "600", file
-    # A certificate of 90 days is renewed when it is said to be one of 400, for that is 4 months before its end.
+    # A certificate of 90 days is renewed where they are said to be valid for a year: 4 months before their end.
     first = ground.until("shop.test")
-    done = ground.deploy("hosts: ['*.shop.test', shop.test, www.shop.test]", acme=f"{acme}, lifetime: 400d")
+    done = ground.deploy("hosts: ['*.shop.test', shop.test, www.shop.test]", acme=f"{acme}, lifetime: 365d")
     assert done.code == 0, done.all
     _until(lambda: (ground.until("shop.test") or 0) > (first or 0))

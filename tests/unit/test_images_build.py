@@ -293,7 +293,7 @@ def test_only_steps_worth_a_word_are_told_once() -> None:
     ("step", "said", "code"),
     [
         ("pushing r.test/a:1 with docker", "dial tcp: connect: connection refused", "registry-down"),
-        ("exporting to image", 'failed to push r.test/a:1: Head "https://r.test/v2/sha256:a507f": EOF', "registry-down"),
+        ("exporting to image", 'Head "https://r.test/v2/a/sha256:a507f": EOF', "registry-down"),
         ("exporting to image", "failed to push r.test/a:1: 500 Internal Server Error", "registry-failed"),
         ("exporting to image", "failed to push r.test/a:1: unexpected status: 401 Unauthorized", "login"),
         ("exporting to image", "failed to push r.test/a:1: denied: requested access", "login"),

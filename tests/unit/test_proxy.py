@@ -13,8 +13,9 @@ from tests.unit.inventory_project import loaded, problems
 from tests.unit.render_factory import target, text_of
 
 from longshore.errors import RenderError
+from longshore.inventory.acme import Acme
 from longshore.inventory.model import ServicePolicy
-from longshore.inventory.proxying import Acme, ProxyPolicy, ProxySettings, RateLimit, Tls
+from longshore.inventory.proxying import ProxyPolicy, ProxySettings, RateLimit, Tls
 from longshore.render import Renderer
 from longshore.render.proxy import certificates_of, host_settings, proxy_file, rules
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any
 
 from longshore.errors import Where
-from longshore.inventory.kinds import CPUS, Choice, Flag, Reading, Text, Whole, duration, size
+from longshore.inventory.acme import ACME, PEM, Acme, check_acme
+from longshore.inventory.kinds import CPUS, Flag, Reading, Text, Whole, duration, size
 from longshore.inventory.nodes import Node
-from longshore.inventory.sections import ListOf, MapOf, Section, Setting, headers, own
+from longshore.inventory.sections import ListOf, Section, Setting, headers, own
 from longshore.records import dataclass
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -70,25 +71,6 @@ class ProxyPolicy:
 
 
 @dataclass(frozen=True)
-class Acme:
-    """How certificates are ordered. ``env`` is what the DNS provider's client needs; secrets."""
-
-    email: str
-    server: str = "https://acme-v02.api.letsencrypt.org/directory"
-    challenge: Literal["http", "dns"] = "http"
-    provider: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca: str | None = None
-    """A PEM file of the project: who vouches for the ACME server itself."""
-    lifetime: float | None = None
-    """How long the server's certificates are valid (s); ``None``: 90 days. It says when to renew."""
-    resolvers: tuple[str, ...] = ()
-    """DNS servers (``address:port``) to look for the record; none: the host's."""
-    wait: float | None = None
-    """Seconds to wait for the record, in place of looking for it."""
-
-
-@dataclass(frozen=True)
 class ProxySettings:
     """The proxy of a host, one for all of its applications."""
 
@@ -134,7 +116,6 @@ class Networks(Text):
 
 
 _NETWORKS = ListOf(item=Networks("a network", "10.0.0.0/8"), single=True, example="[10.0.0.0/8]")
-_PEM = Text("a path in the project", "env/tls/shop.pem", pattern=r"(?!/)[^\x00]+", rule="a path")
 
 
 POLICY = Section(
@@ -238,8 +219,8 @@ POLICY = Section(
             Section(
                 settings=(
                     Setting("acme", Flag(), "A certificate is ordered (proxy.acme).", "false"),
-                    Setting("certificate", _PEM, "A PEM file of the project, with its chain."),
-                    Setting("key", _PEM, "Its private key; a PEM file that only you can read."),
+                    Setting("certificate", PEM, "A PEM file of the project, with its chain."),
+                    Setting("key", PEM, "Its private key; a PEM file that only you can read."),
                 ),
                 one_of=("acme", "certificate"),
             ),
@@ -256,53 +237,6 @@ POLICY = Section(
     )
 )
 
-_ACME = Section(
-    settings=(
-        Setting("email", Text("an address", "ops@example.org"), "Whose account it is.", required=True),
-        Setting(
-            "server",
-            Text("a URL", "https://acme-staging-v02.api.letsencrypt.org/directory", pattern=r"https://\S+"),
-            "The ACME server; Let's Encrypt's staging server for trials.",
-            "Let's Encrypt",
-        ),
-        Setting(
-            "challenge",
-            Choice("http or dns", "dns", ("http", "dns")),
-            "How the name is proved: port 80 answers, or a DNS record is made.",
-            "http",
-        ),
-        Setting("provider", Text("a DNS provider", "hetzner"), "With dns: the provider's name at Traefik."),
-        Setting(
-            "env",
-            MapOf(item=Text(example="…"), key=r"[A-Z][A-Z0-9_]*", key_rule="an environment variable"),
-            "With dns: what the provider's client needs. Taken for secrets.",
-        ),
-        Setting("ca", _PEM, "Who vouches for the ACME server itself, when it is your own."),
-        Setting(
-            "lifetime",
-            duration("24h", minimum=3600, shortest="1h"),
-            "How long the server's certificates are valid. It says when to renew: 30 days before the end of "
-            "90, 6 hours before that of a day, 20 minutes before that of less.",
-            "90d",
-        ),
-        Setting(
-            "resolvers",
-            ListOf(
-                item=Text("a DNS server", "'10.0.0.53:53'", pattern=r"\S+:\d+", rule="address:port"),
-                single=True,
-            ),
-            "With dns: who is asked whether the record is there.",
-            "the host's",
-        ),
-        Setting(
-            "wait",
-            duration("30s"),
-            "With dns: so long is waited for the record, instead of looking for it.",
-            "none",
-        ),
-    )
-)
-
 _PORT = Whole("a port", "8080", minimum=1, maximum=65535)
 
 PROXY = Section(
@@ -315,7 +249,7 @@ PROXY = Section(
         ),
         Setting("http", _PORT, "The port for plain HTTP.", "80"),
         Setting("https", _PORT, "The port for HTTPS; taken when a service asks for tls.", "443"),
-        Setting("acme", _ACME, "How certificates are ordered."),
+        Setting("acme", ACME, "How certificates are ordered."),
         Setting("access_log", Flag(), "Whether each request is logged (as the container's log).", "false"),
         Setting("metrics", _PORT, "A port on 127.0.0.1 with Prometheus metrics.", "none"),
         Setting(
@@ -388,14 +322,8 @@ def _check_settings(found: Mapping[str, Any], reading: Reading) -> None:
         for other, taken in ports.items():
             if name < other and port is not None and port == taken:
                 reading.problem(f"proxy: {name} and {other} are both port {port}.", where)
-    acme = found.get("acme")
-    if acme and acme.get("challenge") == "dns" and not acme.get("provider"):
-        hint = "Write provider: hetzner (https://doc.traefik.io/traefik/https/acme/#providers has the names)"
-        reading.problem("proxy.acme: challenge: dns needs a provider.", acme.get("", where), hint)
-    for name in ("provider", "env", "resolvers", "wait"):
-        if acme and acme.get(name) and acme.get("challenge") != "dns":
-            hint = f"Write challenge: dns, or take {name} out."
-            reading.problem(f"proxy.acme: {name} is for challenge: dns.", acme.get("", where), hint)
+    if found.get("acme"):
+        check_acme(found["acme"], reading, where)
 
 
 def proxy_settings(found: Mapping[str, Any] | None, reading: Reading) -> ProxySettings:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError, Where
+from longshore.inventory.acme import Acme
 from longshore.inventory.model import Target
-from longshore.inventory.proxying import Acme, ProxyPolicy, ProxySettings, Tls
+from longshore.inventory.proxying import ProxyPolicy, ProxySettings, Tls
 from longshore.inventory.routing import one_answer
 
 FILE = "proxy.json"

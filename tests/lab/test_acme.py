@@ -198,7 +198,7 @@ def test_a_name_with_a_star_is_proved_by_dns_and_renewed_and_the_providers_passw
     open_to_others = ["grep", "-rl", PASSWORD, "/var/lib/longshore", "/tmp", "/etc", "/run/longshore"]
     for file in lab.ssh("h1", open_to_others, check=False).stdout.split():
         assert lab.ssh("h1", ["stat", "-c", "%a", file]).stdout.strip() == "600", file
-    # A certificate of 90 days is renewed where they are said to be valid for a year: 4 months before.
+    # A certificate of 90 days is renewed where they are said to be valid for a year: 4 months before the end.
     first = ground.until("shop.test")
     done = ground.deploy("hosts: ['*.shop.test', shop.test, www.shop.test]", acme=f"{acme}, lifetime: 365d")
     assert done.code == 0, done.all

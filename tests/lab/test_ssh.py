@@ -53,7 +53,7 @@ class Shop(Project):
         hosts = ", ".join(f"{name}: " for name in names)
         self.write(
             "inventory/try.yml",
-            "all:\n  vars: {longshore: {apps: {shop: {compose: compose.yml}}}}\n  hosts: {" + hosts + "}\n",
+            "all:\n  vars: {longshore: {apps: {ways: {compose: compose.yml}}}}\n  hosts: {" + hosts + "}\n",
         )
 
     def config(self, text: str, name: str = "config") -> None:

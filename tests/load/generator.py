@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import select
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -116,11 +117,12 @@ class Load:
             writer.close()
 
     async def _kept(self, place: tuple[str, int]) -> tuple[str, str]:
-        """A connection that was used before, where there is one that the proxy has not closed since."""
+        """A connection that was used before, where there is one that the proxy has not closed since: by what
+        the kernel knows, as HTTP clients do, and not by what this busy loop has come to hear of."""
         idle = self._idle.setdefault(place, [])
         while idle:
             reader, writer = idle.pop()
-            if not reader.at_eof():
+            if not (reader.at_eof() or writer.is_closing() or _is_readable(writer)):
                 break
             writer.close()
         else:
@@ -219,3 +221,10 @@ class Load:
         return Counter(
             one.release for one in self.outcomes if one.release and kind_since <= one.began < until
         )
+
+
+def _is_readable(writer: asyncio.StreamWriter) -> bool:
+    """Whether an idle connection has something to read: nothing but its end can be there."""
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))

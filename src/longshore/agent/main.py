@@ -208,7 +208,7 @@ class Agent:
         if op == wire.PRESENT:
             from longshore.agent.present import present
 
-            return present(self.engine, args["refs"])
+            return present(self.engine, args["refs"], bool(args.get("layers")))
         if op in _IMAGES:
             return self._images(op, args, payload)
         if op == wire.PROXY:

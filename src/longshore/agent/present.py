@@ -12,23 +12,24 @@ from longshore.agent.engine import Engine
 _LOOKED_AT = 200
 
 
-def present(engine: Engine, refs: List[str]) -> Dict[str, Any]:
+def present(engine: Engine, refs: List[str], layers: bool) -> Dict[str, Any]:
     """Which images are here, and what else matters before one is brought.
 
     ``architecture``; ``containerd``: whether the engine has that image store; ``free``: bytes on its disk;
     ``refs``: reference to whether it is here; ``chains``: the layers of the images here, each from its
-    lowest on, by the digest of their content (only where something is missing).
+    lowest on, by the digest of their content (only with ``layers``, and where something is missing: each
+    image is a question to the engine, and with some twenty that is half a second of a small host's).
     """
     info = engine.info()
     found = {ref: engine.image(ref) is not None for ref in refs}
     root = info.get("DockerRootDir") or "/var/lib/docker"
     chains: Set[Tuple[str, ...]] = set()
-    if not all(found.values()):
+    if layers and not all(found.values()):
         for image in engine.images()[:_LOOKED_AT]:
             full = engine.image(image["Id"]) or {}
-            layers = (full.get("RootFS") or {}).get("Layers") or []
-            if layers:
-                chains.add(tuple(layers))
+            chain = (full.get("RootFS") or {}).get("Layers") or []
+            if chain:
+                chains.add(tuple(chain))
     return {
         "architecture": preflight.architecture(info.get("Architecture", "")),
         "containerd": has_containerd_store(info),

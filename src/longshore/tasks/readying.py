@@ -71,11 +71,14 @@ def make_ready(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> Ready:
     """
     environment = fleet.environment
     wants = {host: _wants(bundle) for host, bundle in bundles.items()}
-    present = ask_present(fleet, wants)
     if environment.registry == "none":
-        move(fleet, app, present)
-        present = ask_present(fleet, wants)
-    checked = check(wants, present, Clients(environment.registries))
+        move(fleet, app, ask_present(fleet, wants, layers=True))
+    present = ask_present(fleet, wants)
+    clients = Clients(environment.registries)
+    checked = check(wants, present, clients)
+    if any(getattr(problem, "code", "") == wire.NO_SPACE for problem in checked.problems):
+        # What a host has of the layers need not be pulled: that is asked where it matters, for it is slow.
+        checked = check(wants, ask_present(fleet, wants, layers=True), clients)
     _raise(checked)
     for note in checked.notes:
         fleet.output.say(f"note: {note}")
@@ -106,12 +109,16 @@ def _wants(bundle: Bundle) -> list[Want]:
     ]
 
 
-def ask_present(fleet: Fleet, wants: Mapping[str, Sequence[Want]]) -> dict[str, Present]:
-    """What the hosts have of these images. Raises the hosts' errors."""
+def ask_present(
+    fleet: Fleet, wants: Mapping[str, Sequence[Want]], *, layers: bool = False
+) -> dict[str, Present]:
+    """What the hosts have of these images; with ``layers``, of what is in them, too. Raises their errors."""
 
     def one(host: str) -> Present:
         refs = list(dict.fromkeys(want.ref for want in wants[host]))
-        return Present.of(fleet.session(host).call(wire.PRESENT, {"refs": refs}, timeout=120))
+        return Present.of(
+            fleet.session(host).call(wire.PRESENT, {"refs": refs, "layers": layers}, timeout=120)
+        )
 
     values, errors = fleet.each(wants, one)
     if errors:
@@ -151,4 +158,4 @@ def bring_built(fleet: Fleet, built: Sequence[Built]) -> None:
             host: [Want(one.spec.name, one.pinned) for one in built if one.spec.app == app]
             for host in fleet.chosen[app]
         }
-        move(fleet, app, ask_present(fleet, wants), only={one.spec.image for one in built})
+        move(fleet, app, ask_present(fleet, wants, layers=True), only={one.spec.image for one in built})

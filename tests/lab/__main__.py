@@ -30,6 +30,8 @@ TOOK = {
     "test_rollout.py": 175,
     "test_daily.py": 125,
     "test_canary.py": 90,
+    "test_maintenance.py": 150,
+    "test_acme.py": 70,
     "test_proxy.py": 120,
     "test_plan.py": 105,
     "test_secrets.py": 85,

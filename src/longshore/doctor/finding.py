@@ -9,7 +9,6 @@ from typing import Any, Literal
 from longshore.records import dataclass
 
 Level = Literal["good", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("good", "warning", "error")
 
 
 @dataclass(frozen=True)

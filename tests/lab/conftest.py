@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from reach import addresses, connect, make, quiet, state  # noqa: F401 - fixtures
+from reach import addresses, agent, connect, make, quiet, state  # noqa: F401 - fixtures
 from tests.lab.planted import Processes
 
 from longshore.lab import Lab, LabError

@@ -80,15 +80,21 @@ class Project:
         file.write_text(textwrap.dedent(text))
         return file
 
+    @property
+    def connection(self) -> str:
+        """The variables by which an inventory reaches the practice hosts: lines below ``all.vars``."""
+        return f"""\
+    ansible_user: root
+    ansible_ssh_private_key_file: {json.dumps(str(self.lab.key))}
+    ansible_ssh_common_args: {json.dumps(self.lab.ssh_options())}"""
+
     def inventory(self, *hosts: str, app: str = "", **variables: str) -> None:
         """Write the inventory ``try``: these hosts, and the app with these lines of settings (YAML)."""
         addresses = self.lab.addresses
         lines = [
             "all:",
             "  vars:",
-            "    ansible_user: root",
-            f"    ansible_ssh_private_key_file: {json.dumps(str(self.lab.key))}",
-            f"    ansible_ssh_common_args: {json.dumps(self.lab.ssh_options())}",
+            self.connection,
             *(f"    {name}: {value}" for name, value in variables.items()),
             "    longshore:",
             "      registries:",

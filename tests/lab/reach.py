@@ -79,3 +79,25 @@ def output_of(link: Any, *argv: str, **options: Any) -> tuple[int, str]:
 def make_key(path: Path, passphrase: str = "") -> Path:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", path], check=True)
     return path
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[str]:
+    """An ssh-agent's socket."""
+    path = tmp_path / "agent.sock"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    while not path.exists():
+        time.sleep(0.01)
+    yield str(path)
+    process.terminate()
+    process.wait()
+
+
+def add(agent: str, *keys: Path) -> None:
+    """Give keys to the agent."""
+    subprocess.run(
+        ["ssh-add", "-q", *keys],
+        check=True,
+        env={**os.environ, "SSH_AUTH_SOCK": agent},
+        stderr=subprocess.DEVNULL,
+    )

@@ -85,9 +85,7 @@ class Shop(Project):
         text = f"""
 all:
   vars:
-    ansible_user: root
-    ansible_ssh_private_key_file: {json.dumps(str(self.lab.key))}
-    ansible_ssh_common_args: {json.dumps(self.lab.ssh_options())}
+{self.connection}
     longshore:
       {root}
       registries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -54,9 +53,7 @@ class Trouble(Project):
         text = f"""
 all:
   vars:
-    ansible_user: root
-    ansible_ssh_private_key_file: {json.dumps(str(self.lab.key))}
-    ansible_ssh_common_args: {json.dumps(self.lab.ssh_options())}
+{self.connection}
     longshore:
       {root}
       registries:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reach import Make, make_key, output_of
+from reach import Make, add, make_key, output_of
 
 from longshore.errors import HostError
 from longshore.remote import Connections, each
@@ -158,37 +157,20 @@ def test_a_passphrase_is_asked_for_once_for_all_hosts(
 
 
 def test_ssh_agent_is_used(
-    lab: Any, make: Make, connect: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Any, make: Make, connect: Connections, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "agent.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    try:
-        while not path.exists():
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        subprocess.run(["ssh-add", "-q", str(lab.key)], check=True, stderr=subprocess.DEVNULL)
-        assert connect(make(identity_file=None)).run(["true"]) == 0
-        with pytest.raises(HostError, match="no key"):
-            connect(make(identity_file="/nowhere/key", args="-o IdentitiesOnly=yes"))
-    finally:
-        agent.terminate()
-        agent.wait()
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    add(agent, lab.key)
+    assert connect(make(identity_file=None)).run(["true"]) == 0
+    with pytest.raises(HostError, match="no key"):
+        connect(make(identity_file="/nowhere/key", args="-o IdentitiesOnly=yes"))
 
 
 def test_too_many_keys_in_ssh_agent_is_a_sentence_and_a_named_key_comes_first(
-    make: Make, connect: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, connect: Connections, agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "agent.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    try:
-        while not path.exists():
-            time.sleep(0.01)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        keys = [make_key(tmp_path / f"key{number}") for number in range(8)]
-        subprocess.run(["ssh-add", "-q", *keys], check=True, stderr=subprocess.DEVNULL)
-        with pytest.raises(HostError, match="gave up after too many keys"):
-            connect(make(identity_file=None))
-        assert connect(make()).run(["true"]) == 0
-    finally:
-        agent.terminate()
-        agent.wait()
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    add(agent, *(make_key(tmp_path / f"key{number}") for number in range(8)))
+    with pytest.raises(HostError, match="gave up after too many keys"):
+        connect(make(identity_file=None))
+    assert connect(make()).run(["true"]) == 0

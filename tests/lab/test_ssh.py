@@ -11,14 +11,12 @@ import pty
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from project import Done, Project
-from reach import make_key
+from reach import add, make_key
 
 from longshore.lab import Lab
 
@@ -124,28 +122,6 @@ class Sshd:
 
     def __exit__(self, *_: object) -> None:
         self._lab.ssh(self._host, ["sh", "-c", 'kill "$(cat "$0/pid")"; rm -rf "$0"', self._folder])
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[str]:
-    """An ssh-agent's socket."""
-    path = tmp_path / "agent.sock"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not path.exists():
-        time.sleep(0.01)
-    yield str(path)
-    process.terminate()
-    process.wait()
-
-
-def add(agent: str, *keys: Path) -> None:
-    """Give keys to the agent."""
-    subprocess.run(
-        ["ssh-add", "-q", *keys],
-        check=True,
-        env={**os.environ, "SSH_AUTH_SOCK": agent},
-        stderr=subprocess.DEVNULL,
-    )
 
 
 def test_ssh_config_says_everything_about_the_ways_to_hosts(lab: Lab, shop: Shop) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import Where
+from longshore.inventory.balanced import balanced_policy
 from longshore.inventory.building import build_policy
 from longshore.inventory.dockerfiles import dockerfile_policy
 from longshore.inventory.kinds import Reading
@@ -90,6 +91,7 @@ def build_app(name: str, node: MappingNode, root: Path, reading: Reading) -> App
         defaults=_policy(found.get("defaults", {}), reading),
         migrate=_migrate(found.get("migrate")),
         maintenance=_maintenance(found.get("maintenance"), root, path, reading),
+        balanced=balanced_policy(found.get("balanced")),
         rollout=_rollout(found.get("rollout", {}), reading),
         smoke=tuple(_smoke(check, url, root, path, reading) for check in found.get("smoke", ())),
         hooks=HookSettings(**own(found.get("hooks", {}))),

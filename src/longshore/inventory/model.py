@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longshore.errors import Where
+from longshore.inventory.balanced import Balanced
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.inventory.maintaining import Maintenance
@@ -314,6 +315,7 @@ class App:
     """Policy for every service that doesn't say otherwise."""
     migrate: Migrate | None = None
     maintenance: Maintenance = field(default_factory=Maintenance)
+    balanced: Balanced | None = None
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
     smoke: tuple[SmokeCheck, ...] = ()
     hooks: HookSettings = field(default_factory=HookSettings)

@@ -6,6 +6,7 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 from __future__ import annotations
 
 from longshore.inventory import building, engine, proxying
+from longshore.inventory.balanced import BALANCED
 from longshore.inventory.gates import HOOKS, NOTIFY, SMOKE
 from longshore.inventory.kinds import Choice, Command, Flag, Text, Whole, duration
 from longshore.inventory.maintaining import MAINTENANCE
@@ -178,6 +179,12 @@ APP = Section(
         Setting("defaults", SERVICE, "Policy for every service that doesn't say otherwise."),
         Setting("migrate", _MIGRATE, "How its schema is brought up to date."),
         Setting("maintenance", MAINTENANCE, "What is shown while maintenance is on."),
+        Setting(
+            "balanced",
+            BALANCED,
+            "A load balancer is in front of the hosts, and a host that has a gap goes out of it first.",
+            scope="environment",
+        ),
         Setting("rollout", ROLLOUT, "How a release goes over the fleet: in batches, and what may fail."),
         Setting(
             "smoke",

@@ -194,6 +194,13 @@ def test_hosts_are_only_to_be_left_out_where_some_are_left(project: Path) -> Non
     assert "--limit" not in said
 
 
+def test_a_deploy_that_finds_nothing_to_do_loads_nothing_that_builds_or_rolls_out() -> None:
+    late = {"longshore.images.build", "longshore.rollout.rollout", "longshore.tasks.readying"}
+    script = f"import sys, longshore.tasks.releasing; print(sorted({late} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_defect_of_ours_is_a_sentence_without_what_it_may_hold() -> None:
     script = (
         "from invoke import Collection, Program\n"

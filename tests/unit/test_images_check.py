@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from longshore.agent import wire
+from longshore.agent.present import present as present_there
 from longshore.errors import AgentError
 from longshore.images.check import Present, Want, check, fits
 from longshore.images.pulling import Pulls
 from longshore.images.registry import OCI_INDEX, Clients, NotThereError, RefusedError
-from longshore.inventory.model import Registry
+from longshore.inventory.model import Environment, Registry
+from longshore.render.bundle import Bundle, ServiceFacts
+from longshore.tasks import readying
 
 REF = "r.test/shop@sha256:" + "1" * 64
 MB = 1000 * 1000
@@ -138,6 +145,88 @@ def test_a_registry_that_cannot_be_asked_is_a_note_and_an_image_that_is_gone_an_
 )
 def test_a_variant_counts_where_both_name_one(have: str, want: str, good: bool) -> None:
     assert fits(have, want) is good
+
+
+class FakeFleet:
+    """Two hosts with so much room, which have the lower of the image's two layers."""
+
+    def __init__(self, free: int) -> None:
+        self.environment = Environment("try", Path(), {}, {}, {}, {}, {})
+        self.output = SimpleNamespace(say=lambda text: None)
+        self.free = free
+        self.asked: list[tuple[str, bool]] = []
+
+    def each(self, hosts: Iterable[str], do: Callable[[str], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {host: do(host) for host in hosts}, {}
+
+    def session(self, host: str) -> Any:
+        def call(op: str, args: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+            assert op == wire.PRESENT
+            self.asked.append((host, bool(args.get("layers"))))
+            return {
+                "architecture": "amd64",
+                "containerd": True,
+                "root": "/var/lib/docker",
+                "free": self.free,
+                "refs": dict.fromkeys(args["refs"], False),
+                "chains": [["base"]] if args.get("layers") else [],
+            }
+
+        return SimpleNamespace(call=call)
+
+
+@pytest.fixture
+def make_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[FakeFleet], readying.Ready]:
+    """What a deploy does before it touches a host."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr(readying, "Clients", lambda registries: clients(FakeClient("linux/amd64")))
+    facts = {"api": ServiceFacts("api", REF, 1, False, True)}
+    bundles = {
+        host: Bundle("shop", host, "shop", (), ("compose.yml",), ".", (), facts) for host in ("web1", "web2")
+    }
+    return lambda fleet: readying.make_ready(cast("Any", fleet), "shop", bundles)
+
+
+def test_hosts_with_room_are_not_asked_for_the_layers_that_they_have(
+    make_ready: Callable[[FakeFleet], readying.Ready],
+) -> None:
+    fleet = FakeFleet(free=10**10)
+    make_ready(fleet)
+    assert fleet.asked == [("web1", False), ("web2", False)]
+
+
+def test_where_the_room_is_short_the_layers_that_a_host_has_are_asked_for_and_count(
+    make_ready: Callable[[FakeFleet], readying.Ready],
+) -> None:
+    fleet = FakeFleet(free=400 * MB)  # for 10 of the image's 110 MB, and not for all
+    make_ready(fleet)
+    assert fleet.asked == [("web1", False), ("web2", False), ("web1", True), ("web2", True)]
+    with pytest.raises(Exception, match="needs about") as told:
+        make_ready(FakeFleet(free=100 * MB))
+    assert "10.0 MB to pull" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("refs", "layers", "chains", "questions"),
+    [([REF], False, [], 0), ([REF], True, [("base",)], 2), ([], True, [], 0)],
+    ids=["not asked", "asked", "nothing lacks"],
+)
+def test_a_host_looks_into_its_images_only_when_it_is_asked_to_and_lacks_one(
+    refs: list[str], layers: bool, chains: list[tuple[str, ...]], questions: int
+) -> None:
+    asked: list[str] = []
+
+    def image(ref: str) -> dict[str, Any] | None:
+        asked.append(ref)
+        return {"RootFS": {"Layers": ["base"]}} if ref.startswith("id") else None
+
+    engine: Any = SimpleNamespace(
+        info=lambda: {"Architecture": "x86_64"},
+        images=lambda: [{"Id": "id1"}, {"Id": "id2"}],
+        image=image,
+    )
+    assert present_there(engine, refs, layers)["chains"] == chains
+    assert len(asked) - len(refs) == questions
 
 
 def _pull_all(pulls: Pulls, hosts: list[str]) -> tuple[int, list[str]]:

@@ -22,6 +22,7 @@ from longshore.rollout import Facts, Move, Report
 from longshore.rollout.crew import Crew
 from longshore.rollout.moves import Story
 from longshore.rollout.rollout import Rollout
+from longshore.rollout.steps import Steps
 
 MIGRATE = Migrate("api", ("alembic", "upgrade", "head"))
 
@@ -265,3 +266,13 @@ def test_a_second_ctrl_c_asks_nothing_more_of_the_hosts(monkeypatch: pytest.Monk
     asked = {op for host in fleet.hosts.values() for op in host.ops()}
     assert wire.SWITCH in asked
     assert not asked & {wire.REVERT, wire.UNLOCK}
+
+
+def test_the_more_hosts_there_are_the_less_often_each_tells_of_its_progress() -> None:
+    def lines(count: int) -> float:
+        fleet = FakeFleet(*(f"h{number}" for number in range(count)))
+        pause: float = Steps(_story(fleet, "2"), {}, make_output(stream=io.StringIO())).lock_args()["pause"]
+        return 1 / pause
+
+    assert lines(1) == lines(4) == 5  # a second, each
+    assert 50 * lines(50) == 100 * lines(100) == 20  # a second, of all

@@ -9,22 +9,26 @@ from typing import Any
 from longshore.errors import InventoryError, LongshoreError, Problems, Where
 from longshore.inventory import patterns
 from longshore.inventory.apps import build_registry
+from longshore.inventory.balancer import balancer_settings
 from longshore.inventory.building import build_settings
 from longshore.inventory.connection import ssh_settings
 from longshore.inventory.engine import engine_policy
 from longshore.inventory.envfiles import read_env_files
 from longshore.inventory.envnames import misplaced
+from longshore.inventory.fronting import stand_before
 from longshore.inventory.kinds import Reading
 from longshore.inventory.levels import Levels, read_levels
 from longshore.inventory.model import Environment, Group, Host
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
 from longshore.inventory.overrides import read_overrides
+from longshore.inventory.routing import settle_routes
 from longshore.inventory.sections import Section
 from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import read_sources
 from longshore.inventory.targets import TargetBuilder
 from longshore.inventory.variables import SETTINGS, Context, HostVariables, Said
+from longshore.roles.builtin import BALANCER
 from longshore.secrets.keyring import Keyring
 
 
@@ -84,6 +88,7 @@ def load(
     apps = _apps(levels, settings, groups, report)
     for name in levels.contexts:
         levels.settle(name)
+    balancing = _balancers(levels, groups, report)
     hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
     env = read_env_files(root, environment, apps, report, keyring)
     misplaced_files, unread = misplaced(root, environment, apps)
@@ -99,7 +104,15 @@ def load(
         env_files=env,
         report=report,
     )
-    targets = builder.build(apps, hosts)
+    balancer, targets = stand_before(
+        builder.build(apps, hosts),
+        balancer_settings(settings.get("balancer")),
+        on=balancing,
+        hosts=hosts,
+        proxy_of=builder.proxy_of,
+        report=report,
+    )
+    targets = settle_routes(targets, report)
     report.stop()
     return Environment(
         name=environment,
@@ -113,6 +126,7 @@ def load(
         },
         build=build_settings(settings.get("build")),
         engine=engine_policy(settings.get("engine")),
+        balancer=balancer,
         registry=settings.get("registry", "named"),
         production=settings.get("production", environment in ("prod", "production"))
         or (settings.get("production") is None and environment.startswith("prod-")),
@@ -191,6 +205,30 @@ def _apps(
             )
         found[name] = hosts
     return found
+
+
+def _balancers(levels: Levels, groups: Mapping[str, Group], report: Collector) -> tuple[str, ...]:
+    """The hosts of the balancer: those that its pattern stands for, and those with the role."""
+    top = levels.environment_context()
+    section = top.settings.get("balancer") if isinstance(top.settings, MappingNode) else None
+    said = section.get("hosts") if isinstance(section, MappingNode) else None
+    found: set[str] = {
+        name for name, context in levels.contexts.items() if BALANCER in levels.roles_of(context)
+    }
+    if said is not None and not is_null(said):
+        try:
+            pattern = str(top.resolve(said))
+            matched = patterns.match(pattern, hosts=levels.contexts, groups=groups, where=said.where)
+            if not matched:
+                message = f"The balancer has no host: {pattern} matches none."
+                report(InventoryError(message, where=said.where, hint="Name a host or group of its own."))
+            found.update(matched)
+        except LongshoreError as error:
+            report(InventoryError(error.message, where=error.where, hint=error.hint))
+    elif isinstance(section, MappingNode) and not found:
+        hint = "Write hosts: lb, or give a host the role balancer."
+        report(InventoryError("The balancer has no host.", where=section.where, hint=hint))
+    return tuple(name for name in levels.contexts if name in found)
 
 
 def _host(name: str, context: Context, levels: Levels, root: Path, report: Collector) -> Host:

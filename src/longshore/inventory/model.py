@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from longshore.errors import Where
 from longshore.inventory.balanced import Balanced
+from longshore.inventory.balancer import Balancer
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.dockerfiles import DockerfilePolicy
 from longshore.inventory.maintaining import Maintenance
@@ -368,6 +369,7 @@ class Environment:
     registries: Mapping[str, Registry]
     build: BuildSettings = field(default_factory=BuildSettings)
     engine: EnginePolicy = field(default_factory=EnginePolicy)
+    balancer: Balancer | None = None
     registry: Literal["named", "none"] = "named"
     """``none``: built images are in no registry, but move from the builder to the hosts."""
     production: bool = False

@@ -37,6 +37,18 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """That a balancer of ours stands before a service, and does its ``tls``, ``redirect`` and ``hsts``."""
+
+    addresses: tuple[str, ...]
+    """The networks of the balancer's hosts, one for each: who may ask for ``health``."""
+    health: str
+    """The path by which a container says that it is well."""
+    secure: bool = False
+    """The balancer lets HTTPS in only."""
+
+
+@dataclass(frozen=True)
 class ProxyPolicy:
     """How requests come to a service. Times in seconds, sizes in bytes; ``None``: no such bound."""
 
@@ -66,6 +78,7 @@ class ProxyPolicy:
     """With ``tls``: plain HTTP is sent on to HTTPS."""
     hsts: float | None = None
     drain: float = 30.0
+    behind: Behind | None = None
     where: Where = field(default=Where(""), compare=False)
     """The place in the inventory."""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from longshore.errors import InventoryError
+from longshore.inventory.acme import Acme
 from longshore.inventory.model import Target
-from longshore.inventory.proxying import ProxyPolicy
+from longshore.inventory.proxying import ProxyPolicy, ProxySettings
 from longshore.records import dataclass
 
 _Report = Callable[[InventoryError], None]
@@ -57,8 +58,8 @@ def settle_routes(targets: _Targets, report: _Report) -> _Targets:
         host = target.host.name
         for service, policy in routes_of(target):
             name = f"{service} of {target.app.name}"
-            _check_acme(name, policy, target, report)
-            _check_one_host(name, policy, target, ordering, report)
+            _check_acme(name, policy, target.proxy.acme, report)
+            _check_one_host(name, policy, host, target.proxy.acme, ordering, report)
             if policy.tls is not None:
                 secure.add(host)
             for claim in claims(policy):
@@ -76,10 +77,19 @@ def settle_routes(targets: _Targets, report: _Report) -> _Targets:
     }
 
 
-def _check_acme(name: str, policy: ProxyPolicy, target: Target, report: _Report) -> None:
+def check_acme_of(
+    name: str, policy: ProxyPolicy, proxies: Mapping[str, ProxySettings], report: _Report
+) -> None:
+    """Report when these proxies (by host) can't order the certificates that a service asks for."""
+    ordering: dict[str, str] = {}
+    for host, settings in proxies.items():
+        _check_acme(name, policy, settings.acme, report)
+        _check_one_host(name, policy, host, settings.acme, ordering, report)
+
+
+def _check_acme(name: str, policy: ProxyPolicy, acme: Acme | None, report: _Report) -> None:
     if policy.tls is None or not policy.tls.acme:
         return
-    acme = target.proxy.acme
     if acme is None:
         message = f"{name} orders a certificate (tls.acme), and nothing says how: longshore.proxy.acme."
         hint = "Write longshore: proxy: acme: {email: ops@example.org}"
@@ -94,18 +104,22 @@ def _check_acme(name: str, policy: ProxyPolicy, target: Target, report: _Report)
 
 
 def _check_one_host(
-    name: str, policy: ProxyPolicy, target: Target, ordering: dict[str, str], report: _Report
+    name: str,
+    policy: ProxyPolicy,
+    on: str,
+    acme: Acme | None,
+    ordering: dict[str, str],
+    report: _Report,
 ) -> None:
     """Who proves a name by HTTP has to be asked. ``ordering``: names to the host that orders for them."""
-    acme = target.proxy.acme
     if policy.tls is None or not policy.tls.acme or acme is None or acme.challenge != "http":
         return
     for host in policy.hosts:
-        other = ordering.setdefault(host, target.host.name)
-        if other not in ("", target.host.name):
+        other = ordering.setdefault(host, on)
+        if other not in ("", on):
             ordering[host] = ""  # told once, not for each of fifty hosts
             message = (
-                f"{name} orders a certificate for {host} on {other} and {target.host.name}, and with "
+                f"{name} orders a certificate for {host} on {other} and {on}, and with "
                 "challenge: http only the host that is asked for the name can prove it."
             )
             hint = "Set challenge: dns in longshore.proxy.acme, or name a certificate and its key."

@@ -5,7 +5,7 @@ The values they become are in :mod:`longshore.inventory.model`; :mod:`longshore.
 
 from __future__ import annotations
 
-from longshore.inventory import building, engine, proxying
+from longshore.inventory import balancer, building, engine, proxying
 from longshore.inventory.balanced import BALANCED
 from longshore.inventory.gates import HOOKS, NOTIFY, SMOKE
 from longshore.inventory.kinds import Choice, Command, Flag, Text, Whole, duration
@@ -300,6 +300,12 @@ ROOT = Section(
         Setting("build", building.BUILD, "How images are built.", scope="environment"),
         Setting("engine", engine.ENGINE, "The Docker engine, as bootstrap sets it up.", scope="environment"),
         Setting("proxy", proxying.PROXY, "The host's proxy, one for all of its applications."),
+        Setting(
+            "balancer",
+            balancer.BALANCER,
+            "A load balancer of ours on hosts of its own, before the hosts' proxies (docs/balancer.md).",
+            scope="environment",
+        ),
         Setting(
             "registry",
             Choice("named or none", "none", ("named", "none")),

@@ -18,7 +18,6 @@ from longshore.inventory.model import App, EnvValue, Group, Host, Source, Target
 from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
 from longshore.inventory.proxying import ProxySettings, proxy_settings
 from longshore.inventory.referring import TextOrReference
-from longshore.inventory.routing import settle_routes
 from longshore.inventory.settings import ROOT
 from longshore.inventory.variables import SETTINGS, Context, Said, TemplateVariables
 from longshore.records import dataclass
@@ -76,7 +75,11 @@ class TargetBuilder:
                     roles=self.levels.roles_of(context),
                     proxy=self._proxy(context),
                 )
-        return settle_routes(targets, self.report)
+        return targets
+
+    def proxy_of(self, host: str) -> ProxySettings:
+        """The settings of a host's own Traefik, whatever runs there."""
+        return self._proxy(self.levels.settle(host))
 
     def _reading(self, context: Context) -> Reading:
         return Reading(self.report, resolve=context.resolve, memo=self._memo)

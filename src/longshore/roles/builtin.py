@@ -83,4 +83,9 @@ REDIS = Role(
     },
 )
 
-BUILTIN: dict[str, Role] = {role.name: role for role in (APP, POSTGRES, MYSQL, REDIS)}
+BALANCER = Role(
+    name="balancer",
+    summary="Runs the load balancer before the hosts' proxies, and none of the services behind it.",
+)
+
+BUILTIN: dict[str, Role] = {role.name: role for role in (APP, POSTGRES, MYSQL, REDIS, BALANCER)}

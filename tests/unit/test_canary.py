@@ -210,10 +210,10 @@ def test_that_the_old_release_serves_alone_again_is_read_from_the_file_alone(
 
 def test_the_proxy_always_counts_and_only_this_machine_can_ask_it(tmp_path: Path) -> None:
     one = target(tmp_path, "services: {web: {image: web:1}}\n")
-    static = host_settings(one, "traefik:v3")["static"]
+    static = host_settings(one.proxy, one.root, "traefik:v3")["static"]
     assert "entryPoint" not in static["metrics"]["prometheus"]  # Traefik's own: the API's, on 127.0.0.1
     assert {0.1, 0.3, 1.2, 5.0} < set(static["metrics"]["prometheus"]["buckets"])
-    named = host_settings(replace(one, proxy=replace(one.proxy, metrics=9100)), "traefik:v3")["static"]
+    named = host_settings(replace(one.proxy, metrics=9100), one.root, "traefik:v3")["static"]
     assert named["metrics"]["prometheus"]["entryPoint"] == "metrics"
     assert named["entryPoints"]["metrics"]["address"] == "127.0.0.1:9100"
 

@@ -161,11 +161,11 @@ def test_the_proxy_itself_takes_the_https_port_only_when_an_app_of_the_host_asks
 ) -> None:
     plain = loaded(tmp_path, shop("web: {proxy: {port: 8000}}")).targets["shop", "h1"]
     assert plain.proxy.ports == (80,)
-    assert sorted(host_settings(plain, "traefik:v3")["static"]["entryPoints"]) == ["web"]
+    assert sorted(host_settings(plain.proxy, plain.root, "traefik:v3")["static"]["entryPoints"]) == ["web"]
     files = shop("web: {proxy: {port: 8000, hosts: a.test, tls: {acme: true}}}", host="acme: {email: a@b.c}")
     secure = loaded(tmp_path, files).targets["shop", "h1"]
     assert secure.proxy.ports == (80, 443)
-    static = host_settings(secure, "traefik:v3")["static"]
+    static = host_settings(secure.proxy, secure.root, "traefik:v3")["static"]
     assert sorted(static["entryPoints"]) == ["web", "websecure"]
 
 
@@ -207,10 +207,8 @@ def test_an_authority_of_your_own_says_when_to_renew_and_where_records_are_looke
 
 
 def test_what_acme_needs_is_in_the_proxys_environment_and_no_argument(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     acme = Acme("a@b.c", challenge="dns", provider="hetzner", env={"HETZNER_API_KEY": "hidden"})
-    made = host_settings(replace(target(tmp_path, COMPOSE), proxy=ProxySettings(acme=acme)), "traefik:v3")
+    made = host_settings(ProxySettings(acme=acme), tmp_path, "traefik:v3")
     assert made["env"] == {"HETZNER_API_KEY": "hidden"}
     assert "hidden" not in json.dumps(made["static"])
 

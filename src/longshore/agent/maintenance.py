@@ -91,14 +91,16 @@ def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str) -> 
         if strategy:
             closed["ipStrategy"] = strategy
     first("closed", {"ipAllowList": closed})
-    routers = {
-        name: {**router, "middlewares": [*before, *router.get("middlewares", [])]}
-        for name, router in http["routers"].items()
-    }
+    # A balancer has to go on sending requests here: the answer is ours to give, with its page.
+    asked = {name: one for name, one in http["routers"].items() if name.endswith(wire.ASKED)}
+    closing = {name: one for name, one in http["routers"].items() if name not in asked}
+    routers = dict(asked)
+    for name, router in closing.items():
+        routers[name] = {**router, "middlewares": [*before, *router.get("middlewares", [])]}
     if state.get("pass"):
         forget = f"{app}::maintenance:pass"
         middlewares[forget] = {"headers": {"customRequestHeaders": {wire.PASSING: ""}}}
-        for name, router in http["routers"].items():
+        for name, router in closing.items():
             routers[f"{app}::pass:{name}"] = {
                 **router,
                 "rule": f"({router['rule']}) && Header(`{wire.PASSING}`, `{state['pass']}`)",

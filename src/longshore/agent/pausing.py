@@ -174,7 +174,10 @@ def over(dynamic: Dict[str, Any], state: Optional[Dict[str, Any]], app: str, *, 
         holds: {"forwardAuth": question},
         yes: {"errors": {**yes_always, "statusRewrites": {"300-599": 200}}},
     }
-    routers = {name: _held(one, holds) if hold else one for name, one in http["routers"].items()}
+    routers = {
+        name: _held(one, holds) if hold and not name.endswith(wire.ASKED) else one
+        for name, one in http["routers"].items()
+    }
     routers[asked] = {
         "rule": f"Path(`{path}`)",
         "priority": _FIRST,

@@ -59,17 +59,23 @@ LOAD = "load"
 HOOK = "hook"
 AUDIT = "audit"
 PROXY = "proxy"
+BALANCER = "balancer"
 MAINTENANCE = "maintenance"
 SHUT = "shut"
 SEAL = "seal"
 REOPEN = "reopen"
 PAUSE = "pause"
 RESUME = "resume"
+OUT = "out"
 
 LONGEST_PAUSE = 25.0
 """Seconds: Traefik gives a question up after 30 (its forwardauth), with a 500."""
 PASSING = "X-Longshore-Pass"
 """The header by which a deploy's own checks go past the maintenance that it has turned on."""
+
+
+ASKED = ":balancer:check"
+"""The end of the names of routes by which a balancer of ours asks whether a service is well."""
 
 
 BUILD_AGAIN = "(the engine came in its own way; once more)"

@@ -13,18 +13,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longshore.agent import wire
 from longshore.errors import RenderError, Where
 from longshore.inventory.acme import Acme
 from longshore.inventory.model import Target
-from longshore.inventory.proxying import ProxyPolicy, ProxySettings, Tls
+from longshore.inventory.proxying import Behind, ProxyPolicy, ProxySettings, Tls
 from longshore.inventory.routing import one_answer
 
 FILE = "proxy.json"
 _INSIDE = "/etc/traefik/own"
-_IDLE = 2.0
+IDLE = 2.0
 """Seconds that the proxy keeps an idle connection to a container. Shorter than servers' own keep-alive
 (uvicorn: 5), so that no request meets a connection that the server is just closing; and draining waits for
 these connections to end."""
+
+CHECK = "X-Longshore-Check"
+"""The header of a balancer's question, with the name of the service. It takes it from its own clients."""
+_FIRST = 30_000_000
+"""The priority of the routes by which it asks: before all of any app."""
 
 _BUCKETS = (
     0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.2, 2.0, 3.0,
@@ -49,13 +55,17 @@ def proxy_file(target: Target, policies: Mapping[str, ProxyPolicy], image: str) 
             where=target.app.where,
             hint="Give them different hosts or paths.",
         )
-    dynamic = _Dynamic(target)
+    dynamic = Dynamic(target.root, target.proxy.trusted)
     services = {}
     for service, policy in sorted(policies.items()):
         name = named(app, service)
         dynamic.add(name, policy)
         services[service] = {"name": name, "port": policy.port, "drain": policy.drain}
-    return {"host": host_settings(target, image), "dynamic": dynamic.config, "services": services}
+    return {
+        "host": host_settings(target.proxy, target.root, image),
+        "dynamic": dynamic.config,
+        "services": services,
+    }
 
 
 def named(*parts: str) -> str:
@@ -63,9 +73,20 @@ def named(*parts: str) -> str:
     return ":".join(parts)
 
 
-def host_settings(target: Target, image: str) -> dict[str, Any]:
-    """The proxy itself: what the agent's ``Proxy.ensure`` takes."""
-    settings = target.proxy
+def check_path(name: str) -> str:
+    """Where a balancer asks for a service, whatever its health path is: so both can change in one deploy."""
+    return f"/.longshore/check/{name.replace(':', '/')}"
+
+
+def is_secure(policy: ProxyPolicy) -> bool:
+    """Whether clients come by HTTPS only, here or at the balancer in front."""
+    return (policy.tls is not None and policy.redirect) or (
+        policy.behind is not None and policy.behind.secure
+    )
+
+
+def host_settings(settings: ProxySettings, root: Path, image: str) -> dict[str, Any]:
+    """The proxy itself: what the agent's ``Proxy.ensure`` takes. ``root``: the project's folder."""
     static: dict[str, Any] = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "log": {"level": "WARN", "noColor": True},
@@ -92,7 +113,7 @@ def host_settings(target: Target, image: str) -> dict[str, Any]:
         static["certificatesResolvers"] = {"acme": {"acme": _resolver(settings.acme)}}
         env |= settings.acme.env
         if settings.acme.ca:
-            files["acme-ca.pem"] = _pem(target, settings.acme.ca)
+            files["acme-ca.pem"] = _pem(root, settings.acme.ca)
             env["LEGO_CA_CERTIFICATES"] = f"{_INSIDE}/acme-ca.pem"
     return {
         "image": image,
@@ -143,11 +164,13 @@ def _entry_point(settings: ProxySettings, port: int) -> dict[str, Any]:
     return point
 
 
-class _Dynamic:
-    """Builds the app's dynamic configuration, service by service."""
+class Dynamic:
+    """Builds an app's dynamic configuration, service by service. ``root``: the project's folder;
+    ``trusted``: networks of load balancers in front."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, root: Path, trusted: Sequence[str] = ()) -> None:
+        self.root = root
+        self.trusted = trusted
         self.http: dict[str, dict[str, Any]] = {"routers": {}, "services": {}, "serversTransports": {}}
         self.config: dict[str, Any] = {"http": self.http}
 
@@ -171,7 +194,23 @@ class _Dynamic:
                 )
         if policy.tls is not None and policy.tls.certificate and policy.tls.key:
             self.certificate(policy.tls)
+        if policy.behind is not None:
+            self.check(name, policy.behind)
         self.balancer(name, policy)
+
+    def check(self, name: str, behind: Behind) -> None:
+        """The way by which the balancer asks whether the service is well. Nobody else can ask, and nothing is
+        in front that turns requests away or holds them: in maintenance a host is not out."""
+        label = name + wire.ASKED
+        asking = " || ".join(f"ClientIP(`{network}`)" for network in behind.addresses)
+        path = {"replacePath": {"path": behind.health.partition("?")[0]}}
+        self.http["routers"][label] = {
+            "rule": f"Path(`{check_path(name)}`) && Header(`{CHECK}`, `{name}`) && ({asking})",
+            "priority": _FIRST,
+            "service": name,
+            "entryPoints": ["web"],
+            "middlewares": [self.middleware(named(name, "balancer", "path"), path)],
+        }
 
     def router(
         self,
@@ -204,11 +243,9 @@ class _Dynamic:
                 "timeout": duration(policy.health_timeout),
             }
         if policy.sticky:
-            cookie = {"name": f"longshore_{_short(name)}", "httpOnly": True, "sameSite": "lax"}
-            secure = policy.tls is not None and policy.redirect
-            balancer["sticky"] = {"cookie": {**cookie, "secure": secure}}
+            balancer["sticky"] = {"cookie": cookie(name, secure=is_secure(policy))}
         self.http["services"][name] = {"loadBalancer": balancer}
-        timeouts = {"dialTimeout": "5s", "idleConnTimeout": duration(_IDLE)}
+        timeouts = {"dialTimeout": "5s", "idleConnTimeout": duration(IDLE)}
         if policy.timeout is not None:
             timeouts["responseHeaderTimeout"] = duration(policy.timeout)
         self.http["serversTransports"][name] = {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 200}
@@ -217,8 +254,7 @@ class _Dynamic:
         """The middlewares of a service, in the order in which a request meets them."""
         found = []
         # With load balancers in front, the address is what they say it is (Traefik's ipStrategy).
-        trusted = self.target.proxy.trusted
-        strategy = {"ipStrategy": {"excludedIPs": [*trusted]}} if trusted else {}
+        strategy = {"ipStrategy": {"excludedIPs": [*self.trusted]}} if self.trusted else {}
         if policy.allow:
             allow = {"sourceRange": [*policy.allow], **strategy}
             found.append(self.middleware(named(name, "allow"), {"ipAllowList": allow}))
@@ -262,10 +298,10 @@ class _Dynamic:
     def certificate(self, tls: Tls) -> None:
         """Traefik takes a certificate's text in the place of a path."""
         certificate, key = str(tls.certificate), str(tls.key)
-        pair = {"certFile": _pem(self.target, certificate), "keyFile": _pem(self.target, key, secret=True)}
+        pair = {"certFile": _pem(self.root, certificate), "keyFile": _pem(self.root, key, secret=True)}
         certificates = self.config.setdefault("tls", {}).setdefault("certificates", [])
         if pair not in certificates:
-            _check_pair(self.target, certificate, key)
+            _check_pair(self.root, certificate, key)
             certificates.append(pair)
 
 
@@ -309,12 +345,14 @@ def certificates_of(hosts: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _short(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+def cookie(name: str, *, secure: bool) -> dict[str, Any]:
+    """The cookie by which a client stays with a server of a service."""
+    short = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return {"name": f"longshore_{short}", "httpOnly": True, "sameSite": "lax", "secure": secure}
 
 
-def _pem(target: Target, path: str, *, secret: bool = False) -> str:
-    file = target.root / Path(path)
+def _pem(root: Path, path: str, *, secret: bool = False) -> str:
+    file = root / Path(path)
     try:
         text = file.read_text()
         open_to_others = bool(file.stat().st_mode & 0o077)
@@ -328,7 +366,7 @@ def _pem(target: Target, path: str, *, secret: bool = False) -> str:
     return text
 
 
-def _check_pair(target: Target, certificate: str, key: str) -> None:
+def _check_pair(root: Path, certificate: str, key: str) -> None:
     """Traefik would leave out a pair that doesn't fit, and answer with a certificate of its own."""
 
     def no_password() -> str:
@@ -336,7 +374,7 @@ def _check_pair(target: Target, certificate: str, key: str) -> None:
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            target.root / certificate, target.root / key, password=no_password
+            root / certificate, root / key, password=no_password
         )
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":

@@ -73,13 +73,24 @@ list=stable/binary-amd64/Packages
 printf 'Suite: trixie\\nCodename: trixie\\nArchitectures: amd64\\nComponents: stable\\n' >Release
 echo "Date: $(date -Ru)" >>Release
 printf 'SHA256:\\n %s %s %s\\n' $(sha256sum $list | cut -d' ' -f1) $(stat -c %s $list) $list >>Release
-gpg --batch --quiet --clearsign -o InRelease Release
+gpg --batch --quiet --local-user practice --clearsign -o InRelease Release
 gpg --batch --quiet --armor --export practice >$here/gpg
 gpg --batch --with-colons --fingerprint practice 2>/dev/null | awk -F: '/^fpr/ {print $10; exit}'
 cd /srv/repository
 setsid python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 </dev/null &
 sleep 1
 """
+# Somebody answers in the repository's place: signed by a key of theirs, which comes along with the true one.
+FORGE = """
+set -e
+export GNUPGHOME=/root/keys
+cd /srv/repository/linux/debian/dists/trixie
+mv InRelease /root/InRelease
+gpg --batch --quiet --passphrase '' --quick-generate-key forger rsa2048 sign never 2>/dev/null
+gpg --batch --quiet --local-user forger --clearsign -o InRelease Release
+gpg --batch --quiet --armor --export practice forger >../../gpg
+"""
+TOO_OLD = "printf 'Package: docker.io\\nPin: version *\\nPin-Priority: -1\\n' >/etc/apt/preferences.d/old"
 
 
 class Site:
@@ -91,8 +102,8 @@ class Site:
         (folder / "inventory").mkdir()
         self.inventory()
 
-    def inventory(self, **variables: Any) -> None:
-        """Write the inventory: h1 as root, h2 (where there is one) as ``deploy`` with sudo."""
+    def inventory(self, *, engine: dict[str, Any] | None = None, **variables: Any) -> None:
+        """Write the inventory: h1 as root, h2 (where there is one) with these variables."""
         hosts: dict[str, Any] = {
             name: {"ansible_host": address, **({} if name == "h1" else variables)}
             for name, address in self.lab.addresses.items()
@@ -101,7 +112,10 @@ class Site:
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self.lab.key),
             "ansible_ssh_common_args": self.lab.ssh_options(),
-            "longshore": {"registries": {"docker.io": {"mirror": MIRROR, "insecure": True}}},
+            "longshore": {
+                "registries": {"docker.io": {"mirror": MIRROR, "insecure": True}},
+                **({"engine": engine} if engine else {}),
+            },
         }
         text = json.dumps({"all": {"vars": common, "hosts": hosts}})
         (self.folder / "inventory" / "practice.yml").write_text(text)
@@ -335,17 +349,42 @@ def test_what_is_wrong_with_a_host_is_a_sentence(site: Site, prepare: str, code:
 def test_dockers_own_repository_is_trusted_by_its_key_only(site: Site) -> None:
     key = site.on(REPOSITORY).split()[-1]
     where: dict[str, Any] = {"source": "docker", "repository": "http://127.0.0.1:8000"}
-    error = site.refusal(**where)
-    assert error.code == "key"
-    assert key in error.message
-    assert "longshore-docker" not in site.on("ls /etc/apt/sources.list.d /etc/apt/keyrings")
 
-    outcome = site.run(**where, key=key)
-    assert any("add Docker's apt repository" in change for change in outcome.changes)
-    assert outcome.engine
+    def refused() -> dict[str, Any]:
+        code, lines = site.command()
+        assert code == 1, lines
+        assert "longshore-docker" not in site.on("ls /etc/apt/sources.list.d /etc/apt/keyrings")
+        assert "docker" not in site.on("dpkg-query -W -f '${Package}\\n'")
+        (error,) = [line for line in lines if line["event"] == "error"]
+        return error
+
+    # Without a word in the inventory it is Docker's own key that is expected.
+    site.inventory(engine=where)
+    error = refused()
+    assert (error["code"], error["where"]) == ("key", "h1")
+    assert key in error["message"]
+    assert EnginePolicy().key in error["message"]
+    site.on(FORGE)
+    site.inventory(engine={**where, "key": key.lower()})
+    assert refused()["code"] == "apt_untrusted"
+
+    # The true one, on a system whose own packages are too old, as Debian 12's are.
+    site.on(f"mv /root/InRelease /srv/repository/linux/debian/dists/trixie/; {TOO_OLD}")
+    site.inventory(engine={"repository": where["repository"], "key": key})
+    code, lines = site.command("--check")
+    assert code == 2
+    assert any("add Docker's apt repository" in change for change in results(lines)["h1"]["changes"])
+    code, lines = site.command()
+    assert code == 0, lines
+    said = results(lines)["h1"]
+    assert said["engine"]
+    assert any("add Docker's apt repository" in change for change in said["changes"])
     assert "docker-ce " in site.on("dpkg-query -W -f '${Package} ${Version}\\n'")
+    policy = site.on("apt-cache policy docker-ce")
+    assert "http://127.0.0.1:8000/linux/debian" in policy
     assert "it runs" in site.on(APP)
-    assert site.run(**where, key=key).changes == ()
+    code, lines = site.command()
+    assert (code, results(lines)["h1"]["changes"]) == (0, [])
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import hashlib
 import pytest
 
 from longshore.bootstrap.host.apt import Progress, explain, parse_policy
+from longshore.bootstrap.host.openpgp import keys
 from longshore.bootstrap.host.packages import DISTRO, DOCKER, choose
-from longshore.bootstrap.host.repository import key_fingerprint, sources
+from longshore.bootstrap.host.repository import sources
 from longshore.bootstrap.host.versions import parse_version
 
 ALL = ("engine", "cli", "compose", "buildx")
@@ -140,21 +141,47 @@ def _armored(packet: bytes) -> bytes:
 @pytest.mark.parametrize(
     "header", [b"\x99\x01\x00", b"\xc6\xc0\x40", b"\xc6\xff\x00\x00\x01\x00"], ids=["old", "new", "new, long"]
 )
-def test_a_keys_fingerprint_is_that_of_its_first_packet(header: bytes) -> None:
+def test_a_key_is_found_by_its_fingerprint_with_all_that_belongs_to_it(header: bytes) -> None:
     body = b"\x04" + bytes(range(255))
-    wanted = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()
-    assert key_fingerprint(_armored(header + body + b"\xb4\x01u")) == wanted
+    packets = header + body + b"\xb4\x01u"
+    assert keys(_armored(packets)) == {_fingerprint(body): packets}
+
+
+def test_keys_that_come_together_are_taken_apart() -> None:
+    first, second = (b"\x04" + bytes([number]) * 9 for number in (1, 2))
+    one, two = (b"\xc6\x0a" + body + b"\xcd\x01u" for body in (first, second))
+    wanted = {_fingerprint(first): one, _fingerprint(second): two}
+    assert keys(_armored(one + two)) == wanted
+    assert keys(_armored(one) + b"and\n" + _armored(two)) == wanted
+    # Of a version that isn't known: neither it nor what belongs to it comes with the one before.
+    assert keys(_armored(one + b"\xc6\x02\x06x\xcd\x01v")) == {_fingerprint(first): one}
+
+
+def _fingerprint(body: bytes) -> str:
+    return hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"<html>404</html>", _armored(b"\xb4\x05hello"), _armored(b"\x99\x01\x00\x04short")]
+    "text",
+    [
+        b"",
+        b"<html>404</html>",
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----",
+        _armored(b"\xb4\x05hello"),
+        _armored(b"\x99\x01\x00\x04short"),
+        _armored(b"\xc6"),
+        _armored(b"hello"),
+        _armored(b"\x9b\x04\x04"),
+        _armored(b"").replace(b"=abcd", b"=abcd\n!!"),
+        _armored(b"\xc6\x01\x06"),
+    ],
 )
-def test_what_is_no_key_has_no_fingerprint(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r"PUBLIC KEY|packet"):
-        key_fingerprint(text)
+def test_what_is_no_key_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"PUBLIC KEY|packet|key|armour|base64|padding"):
+        keys(text)
 
 
 def test_the_repository_is_bound_to_its_own_key() -> None:
     text = sources("https://download.docker.com/linux/debian", "bookworm", "amd64")
-    assert "Signed-By: /etc/apt/keyrings/longshore-docker.asc\n" in text
+    assert "Signed-By: /etc/apt/keyrings/longshore-docker.gpg\n" in text
     assert "Suites: bookworm\n" in text

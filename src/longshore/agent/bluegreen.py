@@ -8,7 +8,7 @@ same names for those who look. Going back is the same, with the other release.
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from longshore.agent import certificates, maintenance, overlays, pages, pausing, sharing
+from longshore.agent import certificates, maintenance, out, overlays, pages, pausing, sharing
 from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
@@ -92,6 +92,9 @@ def findings(
     state = maintenance.state_of(store)
     if state is not None:
         result.append(Finding("", maintenance.sentence(state), ""))
+    away = out.state_of(store)
+    if away is not None:
+        result.append(Finding("", out.sentence(away), ""))
     for missing in certificates.missing(proxy, [store.app]):
         result.append(Finding("", f"there is no certificate for {missing}; `proxy.status` says why", ""))
     parts = sharing.shares(proxy.file_of(store.app))

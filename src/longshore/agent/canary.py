@@ -156,7 +156,7 @@ def handle(canaries: Dict[str, Canary], switch: "Switch", args: Dict[str, Any]) 
     ``why``). ``canaries``: the session's, by app. A switch or a way back ends it."""
     app, do = switch.store.app, args.get("do")
     if do == "begin":
-        made = switch.try_out(str(args["release"]))
+        made = switch.try_out(str(args["release"]), args.get("out"))
         if made is not None:
             canaries[app] = made
         return {"services": made.services if made is not None else []}

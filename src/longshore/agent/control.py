@@ -4,7 +4,7 @@ import subprocess
 import threading
 from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, wire
+from longshore.agent import bluegreen, leaving, wire
 from longshore.agent.compose import Compose, clean_environment
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine, EngineError
@@ -20,8 +20,15 @@ _PATIENCE = 3600.0
 def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """Restart containers one by one, what others need first, and wait until they are healthy again.
 
-    A service that had been stopped is started. One-shots that have done their work are left alone.
+    A service that had been stopped is started. One-shots that have done their work are left alone. ``out``:
+    how to leave the load balancer meanwhile (``leaving.leave``), where a service has no other container here.
     """
+    running = [one["service"] for one in _ordered(daily, args) if one["state"] == "running"]
+    with leaving.away(daily, args, {name for name in running if running.count(name) == 1}):
+        return _restart(daily, args)
+
+
+def _restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     services = {
         name: facts for name, facts in daily.services(args.get("service")).items() if not facts["one_shot"]
     }
@@ -53,10 +60,16 @@ def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def stop(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
-    """Stop containers, what needs others first. They stay, with their volumes, until ``start``."""
+    """Stop containers, what needs others first. They stay, with their volumes, until ``start``. ``out``: how
+    to leave the load balancer before (``leaving.leave``)."""
+    going = _ordered(daily, args)
+    with leaving.away(daily, args, {one["service"] for one in going}):
+        return _stop(daily, going)
+
+
+def _stop(daily: Daily, going: List[Dict[str, Any]]) -> Dict[str, Any]:
     patient = Engine(daily.engine.path, timeout=_PATIENCE)
     done = []
-    going = _ordered(daily, args)
     idents = {one["id"] for one in going}
     bluegreen.leave_routes(daily.engine, daily.store, daily.current(), daily.emit, idents)
     for one in reversed(going):
@@ -101,7 +114,8 @@ def _stands(facts: Dict[str, Any], its: List[Dict[str, Any]]) -> bool:
 
 
 def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
-    """Remove the app's containers and networks, and of its volumes only those named one by one."""
+    """Remove the app's containers and networks, and of its volumes only those named one by one. ``out``: how
+    to leave the load balancer before (``leaving.leave``)."""
     release = daily.current()
     manifest = daily.store.manifest(release)
     asked = [str(name) for name in args.get("volumes") or []]
@@ -110,10 +124,12 @@ def down(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
         if name not in have:
             known = ", ".join(have) or "none"
             raise Refusal(wire.BAD_REQUEST, f"{daily.store.app} has no volume {name!r}", f"It has: {known}.")
-    idents = {one["id"] for one in daily.of(None)}
-    bluegreen.leave_routes(daily.engine, daily.store, release, daily.emit, idents)
-    bluegreen.forget_routes(daily.store)
-    Compose(manifest, daily.store.bundle_dir(release)).down(lambda line: daily.emit("compose", line=line))
+    found = daily.of(None)
+    with leaving.away(daily, args, {one["service"] for one in found}):
+        idents = {one["id"] for one in found}
+        bluegreen.leave_routes(daily.engine, daily.store, release, daily.emit, idents)
+        bluegreen.forget_routes(daily.store)
+        Compose(manifest, daily.store.bundle_dir(release)).down(lambda line: daily.emit("compose", line=line))
     daily.store.set_current(None)
     _note_down(daily, release, args)
     for name in asked:

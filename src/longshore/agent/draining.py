@@ -3,18 +3,21 @@
 import ipaddress
 import sys
 import time
-from typing import Iterable, Set, Tuple
+from typing import Callable, Iterable, Optional, Set, Tuple
 
 from longshore.agent.sockets import ESTABLISHED, sockets
 
 
-def drained(addresses: Iterable[Tuple[str, int]], seconds: float) -> bool:
-    """Wait until no connection from this host to these addresses is left, up to ``seconds``. The proxy ends
-    the idle ones itself (``idleConnTimeout``). Returns whether all have ended."""
+def drained(
+    addresses: Iterable[Tuple[str, int]], seconds: float, given_up: Optional[Callable[[], bool]] = None
+) -> bool:
+    """Wait until no connection from this host to these addresses is left, up to ``seconds``, or until
+    ``given_up``. The proxy ends the idle ones itself (``idleConnTimeout``). Returns whether all have
+    ended."""
     wanted = {_in_table(address, port) for address, port in addresses}
     until = time.monotonic() + seconds
     while _established() & wanted:
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or (given_up and given_up()):
             return False
         time.sleep(0.1)
     return True

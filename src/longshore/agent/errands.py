@@ -3,7 +3,7 @@
 import threading
 from typing import Any, Callable, Dict
 
-from longshore.agent import cleanup, control, fronting, wire
+from longshore.agent import cleanup, control, fronting, leaving, wire
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -31,6 +31,7 @@ _KNOWN: Dict[str, Callable[[Daily, Dict[str, Any]], Any]] = {
     wire.REOPEN: fronting.reopen,
     wire.PAUSE: fronting.pause,
     wire.RESUME: fronting.resume,
+    wire.OUT: leaving.by_hand,
 }
 
 

@@ -5,7 +5,17 @@ import calendar
 import time
 from typing import Any, Dict, List
 
-from longshore.agent import bluegreen, certificates, closing, maintenance, overlays, pausing, sharing, wire
+from longshore.agent import (
+    bluegreen,
+    certificates,
+    closing,
+    maintenance,
+    out,
+    overlays,
+    pausing,
+    sharing,
+    wire,
+)
 from longshore.agent.daily import Daily
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
@@ -14,8 +24,12 @@ from longshore.agent.proxy import Proxy
 
 
 def handle(engine: Engine, state_dir: str, args: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
-    """``do``: ``status``; ``logs`` (the last ``lines``); or ``restart``, a new proxy beside the old one,
-    which then goes."""
+    """``do``: ``status``; ``logs`` (the last ``lines``); ``restart``, a new proxy beside the old one,
+    which then goes; or ``balance``, a step of the balancer (:mod:`longshore.agent.balancing`)."""
+    if args.get("do") == "balance":
+        from longshore.agent import balancing
+
+        return balancing.handle(engine, state_dir, args, emit)
     proxy = Proxy(engine, state_dir, emit)
     if args.get("do") == "logs":
         one = proxy.current()
@@ -37,10 +51,10 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
     ``restarts``. ``routes``: ``app``, ``service``, ``rules``, ``secure``, ``problem``,
     ``certificates`` (for names that one is ordered for: ``name``, ``until`` in s since the epoch) and
     ``servers`` (``url``, ``container``, ``up`` by the proxy's own health check, and ``canary``, the ``share``
-    or ``mirror`` in percent that a release gets which is not committed). ``maintenance`` and
-    ``paused``: app to a sentence."""
+    or ``mirror`` in percent that a release gets which is not committed). ``maintenance``,
+    ``paused`` and ``out`` (of the load balancer): app to a sentence."""
     one = proxy.current()
-    found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}, "paused": {}}
+    found: Dict[str, Any] = {"proxy": None, "routes": [], "maintenance": {}, "paused": {}, "out": {}}
     if one is None:
         return found
     full = engine.container(one["Id"]) or {}
@@ -65,6 +79,9 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
         paused = pausing.state_of(store)
         if paused is not None:
             found["paused"][app] = pausing.sentence(paused)
+        away = out.state_of(store)
+        if away is not None:
+            found["out"][app] = out.sentence(away)
     return found
 
 

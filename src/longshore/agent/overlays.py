@@ -1,4 +1,5 @@
-"""What is laid over an app's routes at the proxy, and is no part of its release: maintenance, and a pause.
+"""What is laid over an app's routes at the proxy, and is no part of its release: maintenance, a pause, and
+being out of a load balancer.
 
 Its names at Traefik have an empty part (``shop::pause``), which a service's can't have; so it can be taken
 off again, whatever release's routes are below.
@@ -10,7 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional
 
-from longshore.agent import maintenance, pages, pausing, wire
+from longshore.agent import maintenance, out, pages, pausing, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -36,14 +37,17 @@ def laid(dynamic: Dict[str, Any], store: AppStore, *, hold: bool = True) -> Dict
     yet. Only inside of ``steady``."""
     hold = hold and pausing.state_of(store) is not None
     paused = pausing.over(dynamic, pausing.lately(store), store.app, hold=hold)
-    return maintenance.over(paused, maintenance.state_of(store), store.app)
+    closed = maintenance.over(paused, maintenance.state_of(store), store.app)
+    return out.over(closed, out.state_of(store), store.app)
 
 
 def bare(dynamic: Dict[str, Any], app: str) -> Dict[str, Any]:
     """The routes as ``Proxy.route`` was given them, with nothing laid over; the mark that it adds is gone."""
     ours = f"{app}::"
     mark = re.compile(re.escape(app) + ":[0-9a-f]{12}")
-    http = dynamic.get("http", {})
+    http = dict(dynamic.get("http", {}))
+    if "services" in http:
+        http["services"] = out.under(http["services"], app)
     used = {router["service"] for router in http.get("routers", {}).values()}
     found: Dict[str, Any] = {}
     for kind, entries in http.items():
@@ -57,7 +61,7 @@ def bare(dynamic: Dict[str, Any], app: str) -> Dict[str, Any]:
     return {**dynamic, "http": found}
 
 
-def _renew(proxy: Proxy, store: AppStore, *, hold: bool = True) -> None:
+def renew(proxy: Proxy, store: AppStore, *, hold: bool = True) -> None:
     """Have the proxy's routes say what holds now. Raises ``Refusal`` when they don't."""
     there = proxy.file_of(store.app)
     if there:
@@ -102,7 +106,7 @@ def set_maintenance(engine: Engine, store: AppStore, emit: Emit, args: Dict[str,
             state.update({key: value for key, value in (before or {}).items() if key in ("deploy", "pass")})
         maintenance.put(store, state)
         try:
-            _renew(proxy, store)
+            renew(proxy, store)
         except Refusal:
             maintenance.put(store, before)
             raise
@@ -129,7 +133,7 @@ def close(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> 
             state = maintenance.made(args, _page(proxy, store, emit, args) if served else None)
         maintenance.put(store, {**state, "deploy": args["deploy"], "pass": str(args["pass"])})
         if served:
-            _renew(proxy, store)
+            renew(proxy, store)
     return served
 
 
@@ -139,7 +143,7 @@ def reopen(engine: Engine, store: AppStore, emit: Emit, *, own: bool) -> None:
         state = maintenance.state_of(store) or {}
         kept = {key: value for key, value in state.items() if key not in ("deploy", "pass")}
         maintenance.put(store, kept if kept and not own else None)
-        _renew(_proxy(engine, store, emit), store)
+        renew(_proxy(engine, store, emit), store)
 
 
 def begin_pause(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -160,8 +164,8 @@ def begin_pause(engine: Engine, store: AppStore, emit: Emit, args: Dict[str, Any
         longer = pausing.state_of(store) is not None
         state = pausing.begin(store, args, int(entry.rpartition(":")[2]))
         try:
-            _renew(proxy, store, hold=longer)
-            _renew(proxy, store)
+            renew(proxy, store, hold=longer)
+            renew(proxy, store)
         except Refusal:
             pausing.forget(store, state["token"])
             raise
@@ -173,7 +177,7 @@ def end_pause(engine: Engine, store: AppStore, emit: Emit, token: str = "") -> b
     with steady(store):
         there = pausing.end(store, token)
         if there:
-            _renew(_proxy(engine, store, emit), store)
+            renew(_proxy(engine, store, emit), store)
     return there
 
 
@@ -181,7 +185,7 @@ def forget_pause(engine: Engine, store: AppStore, emit: Emit, token: str) -> Non
     """Nothing of this pause is left in the routes."""
     with steady(store):
         if pausing.forget(store, token):
-            _renew(_proxy(engine, store, emit), store)
+            renew(_proxy(engine, store, emit), store)
 
 
 def resume(engine: Engine, store: AppStore, emit: Emit) -> Dict[str, Any]:

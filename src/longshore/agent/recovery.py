@@ -8,7 +8,7 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 import os
 from typing import Any, Dict, List
 
-from longshore.agent import closing
+from longshore.agent import closing, out
 from longshore.agent.boot import Boot
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
@@ -74,7 +74,8 @@ def main(state_dir: str) -> int:
 
 
 def unfinished(state_dir: str) -> List[str]:
-    """The apps whose journal has a switch without an end, or that were to be opened after a commit."""
+    """The apps whose journal has a switch without an end, that were to be opened after a commit, or that were
+    to come back into a load balancer."""
     try:
         names = sorted(os.listdir(state_dir))
     except OSError:
@@ -85,7 +86,8 @@ def unfinished(state_dir: str) -> List[str]:
 
 def _is_unfinished(store: AppStore) -> bool:
     try:
-        return Journal(store.root).unfinished() is not None or bool(closing.note_of(store))
+        left_out = out.state_of(store) is not None and not out.by_hand(store)
+        return Journal(store.root).unfinished() is not None or bool(closing.note_of(store)) or left_out
     except OSError:  # no folder of an app's
         return False
 

@@ -9,7 +9,7 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from longshore.agent import bluegreen, closing, condition, drift, edited, wire
+from longshore.agent import bluegreen, closing, condition, drift, edited, leaving, wire
 from longshore.agent.bluegreen import BlueGreen
 from longshore.agent.compose import Compose
 from longshore.agent.engine import PROJECT, Engine, EngineError
@@ -41,9 +41,12 @@ class Switch:
         emit: Emit,
         run: str,
         keep: Optional[Dict[str, Any]] = None,
+        given_up: Optional[Callable[[], bool]] = None,
     ) -> None:
         """``keep`` (``keep``, ``by``, ``git``): without its controller the host keeps what is good; that
-        goes into the journal, for the case that the host itself goes down."""
+        goes into the journal, for the case that the host itself goes down. ``given_up`` says that the
+        controller is lost: nothing is waited for then."""
+        self.given_up = given_up
         self.keeping = keep or {}
         self.engine = engine
         self.store = store
@@ -77,6 +80,7 @@ class Switch:
         """
         release = args["release"]
         self.begin(release)
+        self._leave(release, args.get("out"), only=args["service"])
         name = f"{self.store.manifest(release)['project']}-longshore-{self.run}"
         output: List[str] = []
 
@@ -96,9 +100,19 @@ class Switch:
                 "",
                 {"log": output[-30:], "exit_code": code, "service": args["service"]},
             )
+        leaving.settle(self.engine, self.store, self.emit)
         return {"code": 0}
 
-    def try_out(self, release: str) -> Optional["Canary"]:
+    def _leave(
+        self, release: str, out: Optional[Dict[str, Any]], *, back: bool = False, only: str = ""
+    ) -> None:
+        """Out of the load balancer (``leaving.leave_for``). Going ``back`` goes on without its controller;
+        all else is given up before anything is replaced."""
+        leaving.leave_for(self.engine, self.store, self.emit, release, out, self.given_up, only=only)
+        if out and not back and self.given_up and self.given_up():
+            raise Refusal(wire.LOCK_LOST, "the controller went while requests were waited for")
+
+    def try_out(self, release: str, out: Optional[Dict[str, Any]] = None) -> Optional["Canary"]:
         """Have ``release`` run beside the current one, which goes on serving, so that it can get a part of
         the requests. ``None`` where none of its services can; then nothing is touched."""
         from longshore.agent.canary import Canary, can_share
@@ -106,17 +120,25 @@ class Switch:
         self.begin(release)
         if not can_share(self.store, release):
             return None
+        self._leave(release, out)
         manifest = self.store.manifest(release)
         try:
             blue = BlueGreen(self.engine, self.store, release, self.emit)
-            return Canary(blue, set(self._astray(manifest)))
+            canary = Canary(blue, set(self._astray(manifest)))
         except Refusal as refusal:
             raise condition.with_autopsy(self.engine, manifest, refusal) from None
+        leaving.come_back(self.engine, self.store, self.emit)  # there is nothing to compare without requests
+        return canary
 
-    def switch(self, release: str, canary: Optional["Canary"] = None) -> Dict[str, Any]:
+    def switch(
+        self, release: str, canary: Optional["Canary"] = None, out: Optional[Dict[str, Any]] = None
+    ) -> Dict[str, Any]:
         """Make ``release`` run: Compose replaces what differs, and services it has no more go. With a
-        ``canary`` it runs beside the old already."""
+        ``canary`` it runs beside the old already. ``out``: how to leave the load balancer before
+        (``leaving.leave``); the host comes back when the release is verified."""
         self.begin(release)
+        if canary is None:
+            self._leave(release, out)
         began = time.time()
         self._up(release, forward=True, canary=canary)
         bluegreen.settle_certificates(self.engine, self.store, release, self.emit, began)
@@ -149,9 +171,12 @@ class Switch:
         self._remove_strangers(release)
 
     def verify(self, release: str, given_up: Optional[Callable[[], bool]] = None) -> Dict[str, Any]:
-        """Wait until ``release`` is good. Raises ``Refusal``; going back is the controller's word."""
+        """Wait until ``release`` is good, and be in the load balancer again. Raises ``Refusal``; going back
+        is the controller's word."""
         watch = Watch(self.engine, self.store.manifest(release), self.emit, given_up)
-        return {"containers": watch.run()}
+        found = watch.run()
+        leaving.come_back(self.engine, self.store, self.emit)
+        return {"containers": found}
 
     def commit(self, release: str, facts: Dict[str, Any], outcome: str = "committed") -> Dict[str, Any]:
         """``release`` is the good one from now on. ``facts``: ``by``, ``git``, ``why``, ``seconds``.
@@ -238,8 +263,15 @@ class Switch:
 
         Raises ``Refusal`` (NOT_TAKEN_BACK) with what runs now. With ``unwell_is_back`` a release that is back
         and not healthy is no error but ``trouble``, a sentence in the answer: whoever takes the lock next may
-        be bringing what mends it.
+        be bringing what mends it. ``facts`` may have ``out``: how to leave the load balancer before. Whatever
+        comes of it, the host is in again: its own health is what a balancer hears then.
         """
+        try:
+            return self._revert(facts, unwell_is_back=unwell_is_back)
+        finally:
+            leaving.settle(self.engine, self.store, self.emit)
+
+    def _revert(self, facts: Dict[str, Any], *, unwell_is_back: bool) -> Dict[str, Any]:
         open_switch = self.journal.unfinished()
         if open_switch is None:
             return {"release": self.store.current(), "reverted": False}
@@ -249,7 +281,7 @@ class Switch:
         self.store.spend()
         trouble = ""
         try:
-            self._bring_back(back, failed)
+            self._bring_back(back, failed, facts.get("out"))
         except (Refusal, EngineError, OSError) as error:
             problem = condition.as_refusal(error)
             if not unwell_is_back or problem.code in (wire.NO_ENGINE, wire.NO_SPACE, wire.NO_PERMISSION):
@@ -260,7 +292,7 @@ class Switch:
         more = {"trouble": trouble} if trouble else {}
         return {"release": back, "reverted": True, **closing.told(self.store), **more}
 
-    def _bring_back(self, back: Optional[str], failed: str) -> None:
+    def _bring_back(self, back: Optional[str], failed: str, out: Optional[Dict[str, Any]] = None) -> None:
         for last in (False, True):
             started = time.monotonic()
             try:
@@ -268,9 +300,11 @@ class Switch:
                 if closing.sealed(self.store):
                     closing.stop(self.engine, self.store, self.emit)
                 elif back is None:
+                    self._leave(failed, out and {**out, "always": True}, back=True)
                     bluegreen.forget_routes(self.store)
                     self.compose(failed).down(self._line)
                 else:
+                    self._leave(back, out, back=True)
                     self._up(back)
                     self.verify(back)
                 return
@@ -314,9 +348,11 @@ class Switch:
         self.store.reserve()
         self.journal.begin(release, to or release, self.run, known=True)
         try:
-            self._bring_back(to, release)
+            self._bring_back(to, release, args.get("out"))
         except (Refusal, EngineError, OSError) as error:
             raise self._not_back(to, release, condition.as_refusal(error)) from error
+        finally:
+            leaving.settle(self.engine, self.store, self.emit)
         self._settle_back(to, release, known=to is not None)
         self.store.spend()
         self._tell(release, "reverted", args)

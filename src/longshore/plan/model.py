@@ -38,13 +38,15 @@ class Change:
 @dataclass(frozen=True)
 class ServiceStep:
     """What becomes of one service, because of what. ``gap``: for a moment it isn't there; ``gap_why``: what
-    keeps old and new from running side by side, for one that the proxy serves."""
+    keeps old and new from running side by side, for one that the proxy serves; ``out``: nobody is sent there
+    meanwhile, for its host is out of the load balancer."""
 
     service: str
     deed: Deed
     because: tuple[str, ...] = ()
     gap: bool = False
     gap_why: str = ""
+    out: bool = False
 
 
 @dataclass(frozen=True)

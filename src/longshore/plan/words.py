@@ -73,7 +73,8 @@ def step_line(step: ServiceStep) -> str:
     if step.because and step.deed != "recreate":
         because = f" ({', '.join(step.because)})"
     why = f", for {step.gap_why}" if step.gap_why else ""
-    gap = f"; replaced in place: for a moment it is not there{why}" if step.gap else ""
+    then = "meanwhile this host is out of the load balancer" if step.out else "for a moment it is not there"
+    gap = f"; replaced in place: {then}{why}" if step.gap else ""
     return f"{step.service}: {_DEEDS[step.deed]}{because}{gap}"
 
 

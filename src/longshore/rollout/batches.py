@@ -16,13 +16,23 @@ def batches(story: Story) -> tuple[tuple[str, ...], ...]:
     """The hosts of every batch, in the order in which they switch: the canary's, then by ``serial``.
 
     Those before the migration are in none of them. A percentage is of all hosts that have something to do,
-    rounded down, at least one (as Ansible's ``serial``); the last size repeats until none is left.
+    rounded down, at least one (as Ansible's ``serial``); the last size repeats until none is left. Where
+    hosts leave a load balancer, a batch that would take too many of them is several.
     """
     rest = [move for move in story.moves if move.host not in story.first]
     canary = tuple(move.host for move in rest if move.host in story.canary)
     others = [move.host for move in rest if move.host not in story.canary]
     sizes = [_size(text, len(story.moves)) for text in story.policy.serial] or [len(others)]
-    return tuple(batch for batch in (canary, *_cut(others, sizes)) if batch)
+    found = (canary, *_cut(others, sizes))
+    return tuple(part for batch in found for part in parts(story, batch))
+
+
+def parts(story: Story, hosts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """These hosts in groups of which each may be out of the load balancer at once; as they are without
+    one."""
+    if story.balancing is not None:
+        return story.balancing.parts(hosts)
+    return (tuple(hosts),) if hosts else ()
 
 
 def _size(text: str, hosts: int) -> int:

@@ -12,6 +12,7 @@ from longshore.inventory.model import Migrate, RolloutPolicy, SmokeCheck
 from longshore.records import dataclass
 from longshore.render.bundle import Bundle
 from longshore.roles import Role
+from longshore.rollout.balanced import Balancing
 from longshore.rollout.hookfiles import HookFiles
 
 State = Literal["deployed", "rolled back", "nothing to do", "failed", "taken back", "closed", "unchanged"]
@@ -133,6 +134,8 @@ class Story:
     policy: RolloutPolicy = field(default_factory=RolloutPolicy)
     canary: frozenset[str] = frozenset()
     """The hosts that ``policy.canary`` stands for."""
+    balancing: Balancing | None = None
+    """The load balancer in front, which hosts leave before they have a gap."""
     auth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pulls: Pulls = field(default_factory=Pulls)
     """In which turns the hosts pull."""

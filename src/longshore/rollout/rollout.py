@@ -19,7 +19,7 @@ from longshore.inventory.model import SmokeCheck
 from longshore.remote.session import Session
 from longshore.roles import HookName
 from longshore.rollout import words
-from longshore.rollout.batches import batches, before_migration, smokes_after
+from longshore.rollout.batches import batches, before_migration, parts, smokes_after
 from longshore.rollout.canary import Canary
 from longshore.rollout.crew import Crew
 from longshore.rollout.hooks import run_role_checks, tell_hooks
@@ -86,6 +86,7 @@ class Rollout:
                 self._lock(hosts)
                 self._tolerantly(self._moving(), self.steps.stage)
                 self._all(self._to_close(), self.steps.close)
+                self.steps.leave_together(before_migration(self.story))
                 self._all(before_migration(self.story), self.steps.switch)
                 self._migrate()
                 self._switch_in_batches()
@@ -141,6 +142,7 @@ class Rollout:
         if self.story.closing is not None:
             self.sealed = True
             self._all(self._moving(), lambda host: self.steps.seal(host, True))
+        self.steps.leave_together(on[:1], tell=False)
         self._all(on[:1], lambda host: self.steps.migrate(host, migrate))
         self.migrated = True
 
@@ -186,6 +188,7 @@ class Rollout:
 
     def _switch(self, hosts: list[str]) -> None:
         """Switch these hosts; with a canary, when the release has proved itself on them."""
+        self.steps.leave_together(hosts)
         traffic = self.story.policy.traffic
         if traffic.wanted:
             self._tolerantly(hosts, self.steps.run_beside, begins=True)
@@ -254,6 +257,7 @@ class Rollout:
             raise _StoppedError
         errors = self.crew.each(self._moving(), self.steps.commit, note=self.committed, then="")
         if errors and self.reopen is not None and all(map(is_lost, errors.values())):
+            self.steps.leave_together(tuple(errors))
             errors = self.crew.each(errors, self._bring_forward, note=self.committed, then="")
         self.failed |= errors
         # One that isn't locked was not reached again, and is on its own now; as is one that was lost twice.
@@ -334,10 +338,15 @@ class Rollout:
             else:
                 self.steps.revert(host, why)
 
-        errors = self.crew.each(hosts, back, note=self.taken_back, then="")
-        self.committed -= self.taken_back
-        for host, error in errors.items():
-            self.problems.append(words.not_taken_back(error, self.steps.moves[host], self.story))
+        # Who serves nothing just now comes first: then there are more of those who can.
+        down = [host for host in hosts if host not in self.steps.serving]
+        up = [host for host in hosts if host in self.steps.serving]
+        for part in (*([tuple(down)] if down else ()), *parts(self.story, up)):
+            self.steps.leave_together(part, tell=False)
+            errors = self.crew.each(part, back, note=self.taken_back, then="")
+            self.committed -= self.taken_back
+            for host, error in errors.items():
+                self.problems.append(words.not_taken_back(error, self.steps.moves[host], self.story))
 
     def _unlock(self, host: str) -> None:
         with contextlib.suppress(LongshoreError):  # a host that was lost unlocks by itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from longshore.agent import wire
@@ -34,6 +34,11 @@ class Steps:
         self.closed: set[str] = set()
         """Hosts that have gone back from the release, and start nothing of the one before: its schema is
         gone."""
+        self.serving: set[str] = set()
+        """Hosts that get requests from the load balancer in front, as far as is known."""
+        self.by_hand: set[str] = set()
+        """Those that a person has taken out of it."""
+        self._may_leave: dict[str, dict[str, str]] = {}
 
     def lock(self, host: str) -> None:
         """Take the host's lock. One without a move takes it so that nobody else rolls out meanwhile."""
@@ -48,6 +53,32 @@ class Steps:
             self.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
         if answer.get("trouble"):
             self.output.say(f"warning: {host}: what ran before is back, but: {answer['trouble']}")
+        ill = self.story.balancing.ill if self.story.balancing else ()
+        if answer.get("out"):
+            self.by_hand.add(host)
+        elif answer["current"] and host not in ill:
+            self.serving.add(host)
+
+    def leave_together(self, hosts: Sequence[str], *, tell: bool = True) -> None:
+        """Decide what these hosts may stop serving while all of them are worked on at once."""
+        balancing = self.story.balancing
+        if balancing is None:
+            return
+        serving = {host for host in self.serving if self.sessions[host].alive()}
+        for host in hosts:
+            self._may_leave[host] = balancing.may_leave(host, hosts, serving)
+            stay = sorted(balancing.asked.get(host, {}).keys() - self._may_leave[host].keys())
+            if tell and host in balancing.gaps & self.serving and stay:
+                why = f"for nobody else serves {', '.join(stay)} just now"
+                self.output.say(f"note: {host} stays in the load balancer, {why}")
+
+    def _out(self, host: str, *, planned: bool = True) -> dict[str, Any]:
+        """How the host leaves the load balancer, for a step that may replace what serves there."""
+        balancing, asked = self.story.balancing, self._may_leave.get(host)
+        if balancing is None or not asked:
+            return {}
+        replaced = balancing.replaced.get(host) if planned else None
+        return {"out": balancing.args(asked, by=self.story.facts.by, replaced=replaced)}
 
     def lock_args(self) -> dict[str, Any]:
         """What every host's lock is taken with."""
@@ -108,6 +139,7 @@ class Steps:
         move = self.moves[host]
         args = {"service": migrate.service, "command": list(migrate.command), "timeout": migrate.timeout}
         self.output.step(host, "migrating", " ".join(migrate.command))
+        args |= self._out(host)
         self.sessions[host].call(wire.MIGRATE, {**self._args(move), **args}, on_event=self._teller(host))
 
     def run_beside(self, host: str) -> None:
@@ -115,7 +147,7 @@ class Steps:
         move, session = self.moves[host], self.sessions[host]
         run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(host, "starting beside the old", move.release)
-        args = {**self._args(move), "do": "begin"}
+        args = {**self._args(move), "do": "begin", **self._out(host)}
         answer = session.call(wire.CANARY, args, on_event=self._teller(host))
         self.beside[host] = tuple(answer["services"])
 
@@ -142,8 +174,10 @@ class Steps:
         if host not in self.beside:
             run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(host, "switching", move.release)
-        session.call(wire.SWITCH, self._args(move), on_event=self._teller(host))
+        self.serving.discard(host)
+        session.call(wire.SWITCH, {**self._args(move), **self._out(host)}, on_event=self._teller(host))
         self.verify(host)
+        self._serves(host)
         run_hooks("after_switch", move, self.story, session, self.output)
         self.output.step(host, "healthy", move.release)
 
@@ -163,20 +197,30 @@ class Steps:
         """Back to what ran before; the release was not committed."""
         self.output.step(host, "going back")
         args = {**self._args(self.moves[host]), **self.story.facts.args(), "why": why}
+        args |= self._out(host, planned=False)
+        self.serving.discard(host)
         answer = self.sessions[host].call(wire.REVERT, args, on_event=self._teller(host))
-        self._note_closed(host, answer)
+        self._is_back(host, answer)
 
     def leave(self, host: str, why: str) -> None:
         """Back to what ran before, though the release was committed: another host could not."""
         move = self.moves[host]
         self.output.step(host, "going back")
         args = {**self._args(move), **self.story.facts.args(), "to": move.expect, "why": why}
+        args |= self._out(host, planned=False)
+        self.serving.discard(host)
         answer = self.sessions[host].call(wire.RETURN, args, on_event=self._teller(host))
-        self._note_closed(host, answer)
+        self._is_back(host, answer)
 
-    def _note_closed(self, host: str, answer: Mapping[str, Any]) -> None:
+    def _is_back(self, host: str, answer: Mapping[str, Any]) -> None:
         if answer.get("closed"):
             self.closed.add(host)
+        elif self.moves[host].expect:
+            self._serves(host)
+
+    def _serves(self, host: str) -> None:
+        if host not in self.by_hand:
+            self.serving.add(host)
 
     def unlock(self, host: str) -> None:
         self.sessions[host].call(wire.UNLOCK, {"app": self.story.app})
@@ -199,6 +243,10 @@ class Steps:
             elif kind == "compose" and event["line"].strip():
                 words = str(event["line"]).split()
                 self.output.step(host, "switching", " ".join(words[1:]) if len(words) > 2 else words[-1])
+            elif kind == "out":
+                self.output.step(host, "out of the load balancer", f"{event['seconds']:g} s")
+            elif kind == "in":
+                self.output.step(host, "in the load balancer")
             elif kind == "note" and event["message"] not in self._noted:
                 self._noted.add(event["message"])  # once, not for each of fifty hosts
                 self.output.say(f"note: {event['message']} ({host})")

@@ -76,15 +76,20 @@ def start(
 
 
 def _act(op: str, doing: str, did: str, *, service: str, one_by_one: bool = False, **settings: Any) -> None:
+    from longshore.agent import wire
+    from longshore.tasks.balanced import out_args
     from longshore.tasks.fleet import open_fleet, raise_all
     from longshore.tasks.services import choose, drop_strangers
 
     with open_fleet(**settings) as fleet:
         for name, hosts in choose(fleet, service).items():
+            leaves = op in (wire.RESTART, wire.STOP)
+            outs = out_args(fleet, name, hosts, together=not one_by_one) if leaves else {}
 
-            def on(host: str, app: str = name) -> Any:
+            def on(host: str, app: str = name, outs: Any = outs) -> Any:
                 fleet.output.step(host, doing, service or app)
-                value = locked(fleet, app, host, op, {"service": service or None})
+                args = {"service": service or None, "out": outs.get(host)}
+                value = locked(fleet, app, host, op, args)
                 fleet.output.step(host, did, ", ".join(value["containers"]) or "nothing to do")
                 return value
 
@@ -125,6 +130,10 @@ def locked(
     def tell(event: Mapping[str, Any]) -> None:
         if event["kind"] == "health":
             fleet.output.step(host, "waiting", f"{event['service']} is {event['state']}")
+        elif event["kind"] == "out":
+            fleet.output.step(host, "out of the load balancer", f"{event['seconds']:g} s")
+        elif event["kind"] == "in":
+            fleet.output.step(host, "in the load balancer")
         elif event["kind"] == "note":
             fleet.output.say(f"{host}: {event['message']}")
 
@@ -161,6 +170,7 @@ def down(
 ) -> None:
     """Remove an app's containers and networks. Volumes stay, but for those named with --volume."""
     from longshore.agent import wire
+    from longshore.tasks.balanced import out_args
     from longshore.tasks.fleet import open_fleet, raise_all
 
     asked = list(dict.fromkeys(volume or []))
@@ -171,11 +181,13 @@ def down(
             return
         _confirm(fleet, found, asked, yes=yes)
         for name, hosts in found.items():
+            outs = out_args(fleet, name, list(hosts), together=True)
 
-            def on(host: str, app: str = name, have: Any = hosts) -> Any:
+            def on(host: str, app: str = name, have: Any = hosts, outs: Any = outs) -> Any:
                 fleet.output.step(host, "removing", app)
                 volumes = [one for one in asked if one in have[host]]
-                value = locked(fleet, app, host, wire.DOWN, {"volumes": volumes})
+                args = {"volumes": volumes, "out": outs.get(host)}
+                value = locked(fleet, app, host, wire.DOWN, args)
                 fleet.output.step(host, "removed", _volume_words(value))
                 return value
 

@@ -40,6 +40,7 @@ def plan(
         plans = [plan_app(fleet, name, render_app(fleet, name), deep=True) for name in fleet.chosen]
         for one in plans:
             _show(fleet.output, one, diff=diff, breaking=_breaking(fleet, one), canary=_canary(fleet, one))
+        changes = _at_the_balancer(fleet)
         if save:
             from longshore.plan.saved import save as write
 
@@ -53,7 +54,23 @@ def plan(
                 by=fleet.facts.by,
             )
             fleet.output.say(f"Saved: `invoke deploy --plan {save}` does just this, or nothing.")
-    done(2 if any(one.todo for one in plans) else 0)
+    done(2 if changes or any(one.todo for one in plans) else 0)
+
+
+def _at_the_balancer(fleet: Fleet) -> list[str]:
+    """What a deploy would change at the balancer; said, where there is one."""
+    if fleet.environment.balancer is None:
+        return []
+    from longshore.tasks.balancing import before
+
+    balancer = before(fleet)
+    if balancer is None:
+        return []
+    changes = balancer.plan()
+    for text in changes or [f"balancer {', '.join(balancer.hosts)}: nothing to do"]:
+        fleet.output.say(text)
+    fleet.output.result({"balancer": list(balancer.hosts), "changes": changes})
+    return changes
 
 
 def _breaking(fleet: Fleet, plan: Plan) -> str:
@@ -124,6 +141,7 @@ def as_json(plan: Plan, *, diff: bool) -> dict[str, Any]:
                         "because": list(step.because),
                         "gap": step.gap,
                         "gap_why": step.gap_why,
+                        "out": step.out,
                     }
                     for step in host.steps
                 },

@@ -20,6 +20,7 @@ from longshore.render import Renderer
 from longshore.render.bundle import Bundle, mounted_secrets
 from longshore.rollout import HostReport, Move, Report
 from longshore.rollout.moves import Story
+from longshore.tasks import balanced
 from longshore.tasks.breaking import closing_for, closing_for_rollback, told
 from longshore.tasks.fleet import Fleet
 from longshore.tasks.notifying import tell_webhooks
@@ -67,6 +68,8 @@ def deploy_app(
         ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
         story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
         story = replace(story, policy=policy, closing=closing)
+        if closing is not None:  # nobody is served meanwhile
+            story = replace(story, balancing=None)
         if on_lost_controller:
             story = replace(story, policy=replace(story.policy, on_lost_controller=on_lost_controller))
         report = _rollout(fleet, story, yes=yes)
@@ -117,6 +120,7 @@ def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> 
         hosts=fleet.environment.apps[app],
         policy=target.app.rollout,
         canary=canary_hosts(fleet, app, target.app.rollout.canary),
+        balancing=balanced.for_plan(fleet, plan),
         auth=ready.auth,
         pulls=ready.pulls,
         parallel=fleet.environment.parallel,
@@ -170,7 +174,8 @@ def roll_back_app(
         report = Report(app, (), 0.0)
         if moves:
             story = _story_back(fleet, app, moves, wait=max(0.0, until - time.monotonic()))
-            report = _rollout(fleet, replace(story, closing=closing))
+            front = balanced.for_rollback(fleet, app, (move.host for move in moves), seen)
+            report = _rollout(fleet, replace(story, closing=closing, balancing=None if closing else front))
         if to is not None and time.monotonic() < until and _moved_on(report):
             fleet.output.say("Another run has changed the hosts meanwhile: looked at again.")
             continue
@@ -285,7 +290,8 @@ def render_app(fleet: Fleet, app: str) -> dict[str, Bundle]:
 def plan_app(fleet: Fleet, app: str, bundles: Mapping[str, Bundle], *, deep: bool = False) -> Plan:
     """Ask every host what it has, and compare. ``deep``: reads every file there, and shows what is in it."""
     salt = new_salt()
-    return make_plan(app, bundles, look(fleet, app, bundles, salt=salt, deep=deep), salt=salt)
+    found = make_plan(app, bundles, look(fleet, app, bundles, salt=salt, deep=deep), salt=salt)
+    return balanced.with_words(fleet, found)
 
 
 def plans_as_saved(fleet: Fleet, saved: SavedPlan) -> dict[str, Plan]:

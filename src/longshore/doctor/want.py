@@ -15,6 +15,7 @@ from longshore.images.login import logins
 from longshore.images.reference import parse
 from longshore.images.spec import BuildSpec, read_git, specs
 from longshore.inventory.model import Environment, Target
+from longshore.inventory.proxying import ProxySettings
 from longshore.render import Renderer
 
 
@@ -38,7 +39,8 @@ class Wishes:
         renderer = Renderer()
         for host, some in targets.items():
             found = [self._read(partial(renderer.images, one)) for one in some]
-            self.images[host] = tuple(sorted({image for images in found for image in images or ()}))
+            images = {image for some in found for image in some or ()}
+            self.images[host] = tuple(sorted({*images, *(one.image for one in self._balancing(host))}))
         every = [one for some in targets.values() for one in some]
         git = read_git(environment.root)
         self.specs: tuple[BuildSpec, ...] = (
@@ -61,23 +63,28 @@ class Wishes:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Every host that an app is chosen for, or that builds for one."""
-        return tuple(host for host in self.environment.hosts if self._targets[host] or host in self.builders)
+        """Every host that an app is chosen for, that builds for one, or that stands before them."""
+        balancers = self.environment.balancer.hosts if self.environment.balancer else ()
+        return tuple(
+            host
+            for host in self.environment.hosts
+            if self._targets[host] or host in self.builders or host in balancers
+        )
 
     def of(self, host: str) -> Wanted:
         """What this host is for. Raises ``LongshoreError`` when a login can't be had."""
         environment, targets = self.environment, self._targets[host]
         state_dir = next((one.state_dir for one in targets), environment.state_dir)
         mine = self.builders.get(host, ())
-        proxied = [one for one in targets if _has_proxy(one)]
+        proxies = [one.proxy for one in targets if _has_proxy(one)] + self._balancing(host)
         return Wanted(
             host=host,
             state_dir=state_dir,
             apps=tuple(one.app.name for one in targets),
             daemon=daemon_defaults(environment.engine, environment.registries.values()),
-            ports=tuple(dict.fromkeys(port for one in proxied for port in one.proxy.ports)),
+            ports=tuple(dict.fromkeys(port for one in proxies for port in one.ports)),
             registries=tuple(self._registries(self.images[host], mine)),
-            mirrors=tuple(_mirrors(environment)) if targets or mine else (),
+            mirrors=tuple(_mirrors(environment)) if targets or mine or proxies else (),
             builds=tuple(dict.fromkeys(spec.name for spec in mine)),
             platforms=tuple(dict.fromkeys(one for spec in mine for one in spec.platforms)),
             several=any(len(spec.platforms) > 1 for spec in mine),
@@ -85,6 +92,11 @@ class Wishes:
             buildx=environment.build.buildx or "",
             buildkit=environment.build.buildkit,
         )
+
+    def _balancing(self, host: str) -> list[ProxySettings]:
+        """The Traefik of a host of the balancer."""
+        balancer = self.environment.balancer
+        return [balancer.proxies[host]] if balancer and host in balancer.proxies else []
 
     def _registries(self, images: Iterable[str], mine: Iterable[BuildSpec]) -> list[Mapping[str, Any]]:
         """Each registry with the first image of it: one question is enough."""

@@ -60,7 +60,7 @@ class _Standing:
             self._check_apart(target)
             behind[key] = self._behind(target, addresses) if target.app.name in chosen else target
         fronts = tuple(self.fronts.values())
-        if not fronts:
+        if not fronts and not self._told:
             message = "The balancer has nothing to stand before: no service of its apps has `proxy`."
             self._problem(message, self.settings.where, "Write services: web: proxy: {port: 8000, …}")
         self._check_answers(fronts)
@@ -124,9 +124,7 @@ class _Standing:
         path = policy.health or (app.balanced.path if app.balanced else None)
         name = f"{service} of {app.name}"
         if path is None:
-            message = (
-                f"{name} is behind the balancer, and no path is said that it answers when it is well."
-            )
+            message = f"{name} is behind the balancer, and no path is said that it answers when it is well."
             self._problem(message, policy.where, "Write proxy: {health: /health} there.")
         elif "`" in path:
             message = f"{name}: the balancer can't ask for a path with a backtick in it: {path}."

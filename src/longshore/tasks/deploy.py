@@ -73,6 +73,13 @@ def deploy(
 
             fleet = built_first(fleet, dirty=dirty)
         plans = plans_as_saved(fleet, saved) if saved else {}
+        balancer = None
+        if fleet.environment.balancer is not None:
+            from longshore.tasks.balancing import before
+
+            balancer = before(fleet)
+        if balancer:
+            balancer.widen()
         for name in fleet.chosen:
             with failures_told(fleet, name):
                 one = plans.get(name)
@@ -86,7 +93,7 @@ def deploy(
                     on_lost_controller=lost,
                     traffic=traffic,
                 )
-            if not good:
+            if not good or (balancer and not balancer.settle(name)):
                 done(1)
 
 

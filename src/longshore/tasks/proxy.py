@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 @task()
 def status(context: Any, env: str = "", limit: str = "", json: bool = False) -> None:
-    """Show each host's proxy, what it answers, and which containers it sends that to; exit code 1 when a
-    route has no container that is up, or a certificate that was ordered isn't there."""
+    """Show each host's proxy, what it answers, and from which containers; exit code 1 when it can't.
+
+    It can't where a route has no container that is up, or a certificate that was ordered isn't there.
+    """
+    from longshore.tasks.balancing import balancers
     from longshore.tasks.fleet import open_fleet, raise_all
 
-    with open_fleet(env=env, limit=limit, json=json) as fleet:
-        values, errors = _ask(fleet, {"do": "status"})
+    with open_fleet(env=env, json=json) as fleet:
+        standing = balancers(fleet.environment, "")
+        values, errors = _ask(fleet, {"do": "status"}, hosts=_proxies(fleet, limit))
         for host, value in values.items():
-            _show(fleet, host, value)
+            show_proxy(fleet, host, value, by="hosts" if host in standing else "containers")
         fleet.output.result({"hosts": values})
         raise_all(errors)
-        well = all(_is_well(route) for value in values.values() for route in value["routes"])
+        well = all(is_well(route) for value in values.values() for route in value["routes"])
         done(0 if well else 1)
 
 
@@ -34,8 +38,9 @@ def logs(context: Any, env: str = "", limit: str = "", tail: str = "100", json: 
     from longshore.tasks.fleet import open_fleet, raise_all
     from longshore.tasks.words import whole
 
-    with open_fleet(env=env, limit=limit, json=json) as fleet:
-        values, errors = _ask(fleet, {"do": "logs", "lines": whole(tail, "--tail", least=1)})
+    with open_fleet(env=env, json=json) as fleet:
+        lines = whole(tail, "--tail", least=1)
+        values, errors = _ask(fleet, {"do": "logs", "lines": lines}, hosts=_proxies(fleet, limit))
         fleet.output.expect_logs((host, "proxy") for host in values)
         for host, value in values.items():
             for line in value["lines"]:
@@ -50,29 +55,42 @@ def restart(context: Any, env: str = "", limit: str = "", json: bool = False) ->
     """Start each proxy anew, one host after the other: the new one beside the old, which then goes."""
     from longshore.tasks.fleet import open_fleet, raise_all
 
-    with open_fleet(env=env, limit=limit, json=json) as fleet:
-        for host in fleet.hosts:
+    with open_fleet(env=env, json=json) as fleet:
+        hosts = _proxies(fleet, limit)
+        for host in hosts:
             values, errors = _ask(fleet, {"do": "restart"}, hosts=(host,))
             raise_all(errors)
             made = values[host]["proxy"]
             fleet.output.step(host, "restarted", f"{made['container']} ({made['version']})")
             _problems(fleet, host, values[host])
-        fleet.output.result({"hosts": list(fleet.hosts)})
+        fleet.output.result({"hosts": list(hosts)})
+
+
+def _proxies(fleet: Fleet, limit: str) -> tuple[str, ...]:
+    """The hosts with a Traefik of ours that ``limit`` stands for; the balancer's, too."""
+    from longshore.tasks.balancing import with_balancers
+
+    return with_balancers(fleet, limit)
 
 
 def _ask(
-    fleet: Fleet, args: Mapping[str, Any], *, hosts: Sequence[str] = ()
+    fleet: Fleet, args: Mapping[str, Any], *, hosts: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from longshore.agent import wire
+    from longshore.tasks.balancing import balancers, named
+
+    standing = balancers(fleet.environment, "")
 
     def on(host: str) -> Any:
-        return fleet.session(host).call(wire.PROXY, args)
+        value = fleet.session(host).call(wire.PROXY, args)
+        return named(fleet, value) if host in standing and "routes" in value else value
 
-    values, errors = fleet.each(hosts or fleet.hosts, on)
+    values, errors = fleet.each(hosts, on)
     return values, dict(errors)
 
 
-def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
+def show_proxy(fleet: Fleet, host: str, value: Mapping[str, Any], *, by: str = "containers") -> None:
+    """Show one host's proxy. ``by``: what its routes go to."""
     from longshore.console.words import when_text
 
     one = value["proxy"]
@@ -87,9 +105,13 @@ def _show(fleet: Fleet, host: str, value: Mapping[str, Any]) -> None:
         for route in value["routes"]
         for rule in route["rules"]
     ]
-    fleet.output.table(("service", "answers", "by", "containers"), rows, title=title)
+    fleet.output.table(("service", "answers", "by", by), rows, title=title)
     _problems(fleet, host, value)
-    for app, sentence in (*value["maintenance"].items(), *value["paused"].items()):
+    for app, sentence in (
+        *value["maintenance"].items(),
+        *value["paused"].items(),
+        *value["out"].items(),
+    ):
         fleet.output.say(f"{host}: {app}: {sentence}")
 
 
@@ -121,5 +143,6 @@ def _part(server: Mapping[str, Any]) -> str:
     return f" ({part['share']} %)" if part["share"] else f" (copies of {part['mirror']} %)"
 
 
-def _is_well(route: Mapping[str, Any]) -> bool:
+def is_well(route: Mapping[str, Any]) -> bool:
+    """Whether what a route answers goes somewhere."""
     return not route["problem"] and any(one["up"] for one in route["servers"])

@@ -41,6 +41,10 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
                     fleet.output.say(f"{host}: {running_words(seen['lock'])}")
             fleet.output.result({"app": name, "hosts": values})
             raise_all(errors)
+        if fleet.environment.balancer is not None:
+            from longshore.tasks.balancer import show
+
+            good = show(fleet, limit) and good
         done(0 if good else 1)
 
 

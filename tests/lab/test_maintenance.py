@@ -136,14 +136,12 @@ def test_a_pause_holds_requests_and_loses_none_whoever_is_killed_meanwhile(
         assert done.code == 0, done.all
         time.sleep(1)
         assert not load.failures(), load.failures()
-        # So does a proxy that goes. What it held is answered; the connections that were idle then are closed,
-        # and a request that is sent on one at that very moment is lost (docs/proxy.md, Limits).
+        # So does a proxy that goes.
         assert project.run("pause", "--env", "try", "--for", "3s").code == 0
         load.cuts = False
         assert project.run("proxy.restart", "--env", "try").code == 0
         time.sleep(1)
-    assert sum(load.failures().values()) <= 3, load.failures()
-    assert all(one.startswith("kept-alive: ") for one in load.failures()), load.failures()
+    assert not load.failures(), load.failures()
     assert load.answered_by(time.monotonic() - 2).keys() <= {"r1"}
     _until(lambda: "::" not in _routes(lab))
     assert project.run("resume", "--env", "try").out.count("is not paused") == 1

@@ -81,6 +81,29 @@ def test_of_two_listeners_on_a_port_the_first_gets_all_connections_until_it_stop
         one.close()
 
 
+@pytest.mark.parametrize("gone", ["the old one", "the new one"])
+def test_new_connections_turn_to_the_last_listener_and_to_whoever_is_left(gone: str) -> None:
+    old = _listener()
+    port = old.getsockname()[1]
+    if not steering.hold(os.getpid(), [port]):
+        old.close()
+        pytest.skip("this kernel or user can't take another process's socket (pidfd_getfd)")
+    new = _listener(port)
+
+    def accepted(listener: socket.socket) -> None:
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(10)]
+        for one in (*[listener.accept()[0] for _ in clients], *clients):
+            one.close()
+
+    accepted(old)
+    assert steering.turn(os.getpid(), [port])
+    accepted(new)
+    left, leaves = (new, old) if gone == "the old one" else (old, new)
+    leaves.close()
+    accepted(left)
+    left.close()
+
+
 def test_a_port_that_nobody_listens_on_needs_no_holding_and_a_process_that_is_gone_is_no_error() -> None:
     free = _listener()
     port = free.getsockname()[1]

@@ -3,7 +3,7 @@
 Its routes are a file for each application in a folder that it watches; a file that is renamed into place
 is the switch. Containers are reached by addresses of a network of ours, which stay theirs through restarts,
 so that routes stay true without us. A new proxy (another image, other settings) starts beside the old one on
-the same ports (``SO_REUSEPORT``), which then finishes what it has and goes.
+the same ports (``SO_REUSEPORT``), and takes over from it (``handover``).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Optional, Set
 
-from longshore.agent import pausing, steering, wire
+from longshore.agent import handover, pausing, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -74,11 +74,13 @@ class Proxy:
         right = [one for one in running if one["Labels"][LABEL] == key]
         if right and not anew:
             newest = max(right, key=lambda one: int(one["Created"]))
-            self._retire([one for one in there if one is not newest], wanted)
+            others = [one for one in there if one is not newest]
+            if others:  # left by a handover that was broken off
+                self._wait_for_all(newest)
+            self._retire(others, newest, wanted)
             return
         self._move_backlogs()
-        # The one that runs gets the new connections until it goes: the new one knows no routes yet.
-        steering.keep(self.engine, running, wanted["static"].get("entryPoints", {}))
+        self._handover(wanted).hold(running)
         new = self._start(key, wanted, taken={one["Labels"].get(API, "") for one in running})
         try:
             self._wait_up(new)
@@ -86,7 +88,7 @@ class Proxy:
         except Refusal:
             self.engine.remove(new["Id"])
             raise
-        self._retire([one for one in there if one["Id"] != new["Id"]], wanted)
+        self._retire([one for one in there if one["Id"] != new["Id"]], new, wanted)
         if running and "certificatesResolvers" in wanted["static"]:
             self.order_again()  # what was asked to prove a name met the old one, as long as that was there
 
@@ -141,6 +143,7 @@ class Proxy:
         os.makedirs(home, mode=0o700, exist_ok=True)
         for file, text in wanted.get("files", {}).items():
             write(os.path.join(home, file), text.encode())
+        handover.prepare(home, self.dynamic, static)
         write(os.path.join(home, "traefik.yml"), json.dumps(static, indent=1, sort_keys=True).encode())
         limits: Dict[str, Any] = {}
         if wanted.get("memory"):
@@ -163,6 +166,7 @@ class Proxy:
                 "Binds": [
                     f"{home}:/etc/traefik/own:ro",
                     f"{self.dynamic}:{INSIDE}:ro",
+                    f"{os.path.join(home, handover.FOLDER)}:{INSIDE}/{handover.FOLDER}:ro",
                     f"{os.path.join(self.root, 'acme')}:/acme",
                 ],
                 **limits,
@@ -201,11 +205,15 @@ class Proxy:
         for app in self.apps():
             self._wait_for(one, self.file_of(app))
 
-    def _retire(self, old: List[Dict[str, Any]], wanted: Dict[str, Any]) -> None:
+    def _handover(self, wanted: Dict[str, Any]) -> handover.Handover:
+        return handover.Handover(self.engine, self.root, wanted["static"].get("entryPoints", {}), self._ask)
+
+    def _retire(self, old: List[Dict[str, Any]], new: Dict[str, Any], wanted: Dict[str, Any]) -> None:
         if old:  # what the old one holds back is the old one's to let go on
             pausing.outlast_all([AppStore(os.path.dirname(self.root), app) for app in self.apps()])
-        for one in old:
             self.emit("compose", line="the old proxy finishes what it has, and goes")
+            self._handover(wanted).make(old, new, float(wanted["grace"]))
+        for one in old:
             patient = Engine(self.engine.path, timeout=float(wanted["grace"]) + 60)
             try:
                 patient.stop(one["Id"], int(wanted["grace"]) + 5)

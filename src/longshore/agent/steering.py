@@ -2,32 +2,22 @@
 
 A Traefik that has just started listens before it has read its routes, and answers 404 until then. The kernel
 lets a listener of the group say by a tiny program which of them a connection goes to (socket(7),
-SO_ATTACH_REUSEPORT_CBPF): ours always says the first, which is the one that was there before. When that stops
-listening the next one takes its place, so nothing has to be undone, whoever dies when.
+SO_ATTACH_REUSEPORT_CBPF). Ours says the first, which was there before, until the new one knows its routes;
+then the last. When one stops listening the other is the first; where there is no such last one any more, the
+kernel takes one that there is. So nothing has to be undone, whoever dies when.
 """
 
 import ctypes
 import os
 import socket
 import struct
-from typing import Any, Dict, Iterable, List, Optional, Set
+from typing import Callable, Dict, Iterable, Set
 
-from longshore.agent.engine import Engine
 from longshore.agent.sockets import LISTENING, sockets
 
 _PIDFD_GETFD = 438  # the same number on every architecture; Linux 5.6
 _ATTACH_CBPF = 51  # asm-generic/socket.h
-_RETURN_FIRST = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K: index 0
-
-
-def keep(engine: Engine, running: List[Dict[str, Any]], points: Dict[str, Any]) -> None:
-    """Have these containers of the proxy get the new connections on Traefik's entry points until they go.
-    Where that can't be done, a request may meet a proxy without routes for some hundredths of a second."""
-    ports = [int(point["address"].rpartition(":")[2]) for point in points.values()]
-    for one in running:
-        pid = int(((engine.container(one["Id"]) or {}).get("State") or {}).get("Pid") or 0)
-        if pid:
-            hold(pid, ports)
+_RETURN = 0x06  # BPF_RET | BPF_K: a constant
 
 
 def hold(pid: int, ports: Iterable[int]) -> bool:
@@ -35,16 +25,28 @@ def hold(pid: int, ports: Iterable[int]) -> bool:
 
     Returns whether that could be done; where not (an older kernel, no permission), the kernel spreads them.
     """
+    return _steer(pid, ports, lambda listeners: 0)
+
+
+def turn(pid: int, ports: Iterable[int]) -> bool:
+    """Have new connections on ``ports`` go to the process ``pid``, the last that came to listen there.
+    Returns as ``hold`` does."""
+    return _steer(pid, ports, lambda listeners: listeners - 1)
+
+
+def _steer(pid: int, ports: Iterable[int], index: Callable[[int], int]) -> bool:
+    """``index``: which of so many listeners."""
     try:
-        held = [_hold(pid, port) for port in ports]  # the rest, too, after one that could not be
+        held = [_attach(pid, port, index) for port in ports]  # the rest, too, after one that could not be
     except (OSError, AttributeError, ValueError):
         return False
     return all(held)
 
 
-def _hold(pid: int, port: int) -> bool:
+def _attach(pid: int, port: int, index: Callable[[int], int]) -> bool:
     inodes = _listening(port)
-    number = _descriptor(pid, inodes) if inodes else None
+    held = descriptors(pid) if inodes else {}
+    number = next((held[inode] for inode in inodes if inode in held), None)
     if number is None:
         return not inodes  # nobody listens there yet
     process = os.pidfd_open(pid)
@@ -56,7 +58,8 @@ def _hold(pid: int, port: int) -> bool:
     if copied < 0:
         return False
     with socket.socket(fileno=copied) as listener:
-        program = ctypes.create_string_buffer(_RETURN_FIRST, len(_RETURN_FIRST))
+        returns = struct.pack("HBBI", _RETURN, 0, 0, index(len(inodes)))
+        program = ctypes.create_string_buffer(returns, len(returns))
         described = struct.pack("HP", 1, ctypes.addressof(program))
         listener.setsockopt(socket.SOL_SOCKET, _ATTACH_CBPF, described)
     return True
@@ -71,13 +74,19 @@ def _listening(port: int) -> Set[str]:
     }
 
 
-def _descriptor(pid: int, inodes: Set[str]) -> Optional[int]:
+def descriptors(pid: int) -> Dict[str, int]:
+    """A process's sockets: inode to the number of the file descriptor. Empty where it can't be looked at."""
     folder = f"/proc/{pid}/fd"
-    for name in os.listdir(folder):
+    found: Dict[str, int] = {}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return found
+    for name in names:
         try:
             target = os.readlink(os.path.join(folder, name))
         except OSError:
             continue
-        if target.startswith("socket:[") and target[len("socket:[") : -1] in inodes:
-            return int(name)
-    return None
+        if target.startswith("socket:["):
+            found[target[len("socket:[") : -1]] = int(name)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from functools import partial
 from tests.lab.project import Done
 from tests.load.ground import Ground
 
+_MOVED = re.compile(r"all requests go to the new containers, ([\d.]+) s after they were good")
+
 
 @dataclass(frozen=True)
 class Row:
     """One change: what it was, how it ended, how long it took (s), the slowest hundredth of the requests
-    meanwhile (s), how many there were, and what went wrong (sentences)."""
+    meanwhile (s), how many there were, what went wrong (sentences), and how long after a host's new
+    containers were good all of its requests went to them, on the slowest host (s; ``None``: not told)."""
 
     what: str
     ended: str
@@ -22,6 +26,7 @@ class Row:
     p99: float
     requests: int
     wrong: tuple[str, ...]
+    moved: float | None = None
 
 
 def changes(ground: Ground, count: int) -> Iterator[Row]:
@@ -70,4 +75,5 @@ def observed(ground: Ground, what: str, code: int, release: str, change: Callabl
         p99=load.percentile(0.99, began, ended),
         requests=sum(began <= one.began < ended for one in load.outcomes),
         wrong=tuple(wrong),
+        moved=max(map(float, _MOVED.findall(done.out)), default=None),
     )

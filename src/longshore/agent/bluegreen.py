@@ -6,6 +6,7 @@ same names for those who look. Going back is the same, with the other release.
 """
 
 import os
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from longshore.agent import certificates, maintenance, out, overlays, pages, pausing, sharing
@@ -218,7 +219,11 @@ class BlueGreen:
 
     def take_over(self, changes: Dict[str, Change]) -> None:
         """Take the new into use, and the old out of it."""
+        began = time.monotonic()
         self.route({name: [*change.keep, *change.new] for name, change in changes.items()})
+        if self.routes and any(change.old for change in changes.values()):
+            took = time.monotonic() - began
+            self._line(f"all requests go to the new containers, {took:.2f} s after they were good")
         self._drain({name: change.old for name, change in changes.items()})
         for change in changes.values():
             self._retire(change.old)

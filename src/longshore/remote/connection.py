@@ -16,11 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, ClassVar, NoReturn
 
 import fabric
 from paramiko.client import MissingHostKeyPolicy
-from paramiko.config import SSHConfig
+from paramiko.config import SSHConfig, SSHConfigDict
 from paramiko.ssh_exception import (
     AuthenticationException,
     ChannelException,
@@ -199,15 +200,31 @@ class Opener:
             return connection
 
 
+class _Settings(fabric.Config):  # type: ignore[misc, unused-ignore]
+    """A Fabric configuration that reads no files: :mod:`longshore.remote.route` has read them.
+
+    What a connection asks of it is on the class: Invoke looks a setting up in half a dozen merged levels, and
+    for many hosts that costs more than their signatures.
+    """
+
+    gateway = None
+    timeouts = SimpleNamespace(connect=None)
+    connect_kwargs: ClassVar[dict[str, Any]] = {}
+    authentication = SimpleNamespace(strategy_class=None)
+    base_ssh_config = SimpleNamespace(lookup=lambda host: SSHConfigDict())
+
+
 class _Connection(fabric.Connection):  # type: ignore[misc, unused-ignore]
     """Fabric's, for a configuration that many threads share.
 
-    Setting an attribute that isn't on the class is to Invoke a change of the configuration, and merges
-    all of it anew while others read it.
+    Setting an attribute is to Invoke a change of the configuration, unless it finds the name on the class; it
+    merges all of it anew then, while others read it. Here it is setting an attribute.
     """
 
     inline_ssh_env = False
+    authentication = _Settings.authentication
     _agent_handler = None
+    __setattr__ = object.__setattr__
 
 
 class _Policy(MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
@@ -314,11 +331,8 @@ def _refused(route: Route, error: AuthRefusedError) -> HostError:
 
 @functools.cache
 def _fabric_config() -> fabric.Config:
-    """A Fabric configuration that reads no files: :mod:`longshore.remote.route` has read them.
-
-    One for all connections, which only read it: making one takes 2 ms.
-    """
-    return fabric.Config(
+    """One for all connections, which only read it: making one takes 2 ms."""
+    return _Settings(
         overrides={"load_ssh_configs": False},
         ssh_config=SSHConfig(),
         lazy=True,

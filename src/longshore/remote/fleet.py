@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -75,8 +76,13 @@ def each(
     pool = _DaemonPool(max(1, min(parallel, len(wanted))))
     defect: tuple[str, BaseException] | None = None
     futures = {pool.submit(fn, host): host for host in wanted}
+    # ``as_completed`` takes every future's lock for each that is done.
+    done: queue.SimpleQueue[concurrent.futures.Future[T]] = queue.SimpleQueue()
+    for future in futures:
+        future.add_done_callback(done.put)
     try:
-        for future in concurrent.futures.as_completed(futures):
+        for _ in wanted:
+            future = done.get()
             host = futures[future]
             if future.cancelled():
                 continue

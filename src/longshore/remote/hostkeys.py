@@ -23,6 +23,7 @@ from longshore.errors import Where
 from longshore.records import dataclass
 
 Verdict = Literal["known", "unknown", "changed", "revoked"]
+_WILD = frozenset("*?!")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Entry:
         """Whether the line is about ``name`` (``host`` or ``[host]:port``)."""
         if self.names.startswith("|1|"):
             return _hash_matches(self.names, name)
+        if not _WILD.intersection(self.names):  # nearly every line, of a file that has one for each host
+            return name in self.names.lower().split(",")
         found = False
         for pattern in self.names.lower().split(","):
             negated = pattern.startswith("!")

@@ -29,6 +29,14 @@ class KeyRing:
         self._ask = ask
         self._lock = threading.Lock()
         self._keys: dict[Path, PKey | HostError] = {}
+        self._public: dict[Path, bytes] = {}
+
+    def public(self, path: Path) -> bytes:
+        """The public key beside a private one; b"" when there is none."""
+        with self._lock:
+            if path not in self._public:
+                self._public[path] = _public_blob(path)
+            return self._public[path]
 
     def encrypted(self, path: Path) -> bool:
         """Whether reading ``path`` would ask for a passphrase (and hasn't yet)."""
@@ -176,14 +184,14 @@ class KeyAuth:
         offered: set[bytes] = set()
         held = agent.keys()
         for path in files:
-            public = _public_blob(path)
+            public = self._ring.public(path)
             for key in held:
                 if key.asbytes() == public:
                     offered.add(key.asbytes())
                     yield f"{path} (ssh-agent)", lambda key=key: key  # type: ignore[misc]
         later: list[Path] = []
         for path in files:
-            public = _public_blob(path)
+            public = self._ring.public(path)
             if public in offered:
                 continue
             try:
@@ -236,7 +244,6 @@ class _Agent:
 
 
 def _public_blob(path: Path) -> bytes:
-    """The public key beside a private one; b"" when there is none."""
     import base64
 
     try:

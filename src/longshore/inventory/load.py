@@ -22,7 +22,7 @@ from longshore.inventory.model import Environment, Group, Host
 from longshore.inventory.nearest import did_you_mean
 from longshore.inventory.nodes import MappingNode, Node, Scalar, is_null
 from longshore.inventory.overrides import read_overrides
-from longshore.inventory.routing import settle_routes
+from longshore.inventory.routing import check_balanced, settle_routes
 from longshore.inventory.sections import Section
 from longshore.inventory.settings import ROOT
 from longshore.inventory.sources import read_sources
@@ -113,6 +113,7 @@ def load(
         report=report,
     )
     targets = settle_routes(targets, report)
+    check_balanced(targets, report)
     report.stop()
     return Environment(
         name=environment,

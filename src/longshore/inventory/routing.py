@@ -134,6 +134,39 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def check_balanced(targets: _Targets, report: _Report) -> None:
+    """Report what a load balancer of the user's own (``balanced``) could ask for and never get an answer
+    to."""
+    told: set[tuple[str, str]] = set()
+    for app in dict.fromkeys(name for name, _ in targets):
+        mine = [target for target in targets.values() if target.app.name == app]
+        said = mine[0].app.balanced
+        routes = [(name, policy) for target in mine for name, policy in routes_of(target)]
+        if said is None or any(policy.behind for _, policy in routes):
+            continue  # behind a balancer of ours, that asks at a path of its own
+        if not any(said.asked(policy) for _, policy in routes):
+            message = f"{app} is behind a load balancer (balanced), and nothing says what that asks for."
+            hint = "Write balanced: {path: /health}, or proxy: {health: /health} at a service."
+            if not routes:
+                message = f"{app} is behind a load balancer (balanced), and none of its services has `proxy`."
+                hint = "What the balancer asks is answered by the host's proxy (docs/proxy.md)."
+            report(InventoryError(message, where=said.where, hint=hint))
+        for name, policy in routes if said.path else ():
+            others = [other for _, other in routes]
+            if (app, name) not in told and not any(_answers(one, said.path or "", policy) for one in others):
+                told.add((app, name))
+                names = ", ".join(policy.hosts) or "any host name"
+                message = f"balanced.path: nothing of {app} answers {said.path} at {names} (of {name})."
+                report(InventoryError(message, where=said.where, hint="A balancer would hear a 404 there."))
+
+
+def _answers(policy: ProxyPolicy, path: str, asked: ProxyPolicy) -> bool:
+    """Whether a service answers a path at a host name of another's."""
+    named = not policy.hosts or not asked.hosts or bool(set(policy.hosts) & set(asked.hosts))
+    prefixes = [prefix.rstrip("/") for prefix in policy.paths or ("/",)]
+    return named and any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
+
+
 def one_answer(policies: Mapping[str, ProxyPolicy]) -> tuple[str, str, Claim] | None:
     """The first two of these services that answer the same, and what; ``None`` when all differ."""
     taken: dict[Claim, str] = {}

@@ -45,6 +45,8 @@ class FakeApp:
     drift: list[str] = field(default_factory=list)
     closed: str = ""
     """``closed`` for a breaking migration, or ``sealed``: it has begun."""
+    out: bool = False
+    """A person has taken it out of the load balancer."""
 
 
 @dataclass
@@ -184,7 +186,7 @@ class FakeSession:
         if "expect" in args and args["expect"] != app.current:
             self._unlock(app, {})
             raise self._refusal(wire.MOVED_ON, "the host has moved on")
-        return {"current": app.current, "recovered": recovered["reverted"], "trouble": ""}
+        return {"current": app.current, "recovered": recovered["reverted"], "trouble": "", "out": app.out}
 
     def _unlock(self, app: FakeApp, _: Mapping[str, Any]) -> dict[str, Any]:
         if app.owner is self:

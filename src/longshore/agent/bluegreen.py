@@ -222,8 +222,7 @@ class BlueGreen:
         began = time.monotonic()
         self.route({name: [*change.keep, *change.new] for name, change in changes.items()})
         if self.routes and any(change.old for change in changes.values()):
-            took = time.monotonic() - began
-            self._line(f"all requests go to the new containers, {took:.2f} s after they were good")
+            self.emit("moved", seconds=round(time.monotonic() - began, 3))
         self._drain({name: change.old for name, change in changes.items()})
         for change in changes.values():
             self._retire(change.old)

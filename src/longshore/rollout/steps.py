@@ -243,6 +243,9 @@ class Steps:
             elif kind == "compose" and event["line"].strip():
                 words = str(event["line"]).split()
                 self.output.step(host, "switching", " ".join(words[1:]) if len(words) > 2 else words[-1])
+            elif kind == "moved":
+                after = f"{event['seconds']:.2f} s after they were good"
+                self.output.step(host, "switched", f"all requests go to the new containers, {after}")
             elif kind == "out":
                 self.output.step(host, "out of the load balancer", f"{event['seconds']:g} s")
             elif kind == "in":

@@ -3,6 +3,7 @@ in which Debian's systemd is pid 1. By cron, as practice hosts are, the cases of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tests.faults.ground import Ground
 from tests.faults.run import do_fault
 from tests.lab.conftest import say
 
+from longshore.agent import maintenance
 from longshore.lab import Lab, LabError
 
 pytestmark = pytest.mark.lab
@@ -77,3 +79,19 @@ def test_a_switch_that_a_power_cut_ended_is_undone_when_systemd_brings_the_host_
     assert (seen.version, seen.current, seen.unfinished, seen.locked) == (before, before, False, False)
     said = ground.inside("h1", ["journalctl", "-b", "-u", UNIT, "-o", "cat", "--no-pager"])
     assert "shop: went back from" in said
+
+
+def test_the_page_of_an_app_in_maintenance_is_served_again_when_the_host_comes_up(ground: Ground) -> None:
+    place = {"port": 18123, "path": "/the-page"}
+    (ground.state("h1") / maintenance.PAGE).write_text("<p>back soon</p>")
+    (ground.state("h1") / "maintenance.json").write_text(json.dumps({"by": "ada", "at": 0, "page": place}))
+    served = "until curl -s http://127.0.0.1:18123/the-page; do sleep 0.2; done"
+    ended = f"until systemctl show -p ActiveState {UNIT} | grep -qw inactive; do sleep 0.2; done"
+    try:
+        ground.lab.stop("h1")
+        ground.lab.start("h1")
+        # Also when systemd sees that its unit has come to its end.
+        told = ground.inside("h1", ["sh", "-c", f"{served}; {ended}; sleep 1; {served}"])
+        assert told == "<p>back soon</p>" * 2
+    finally:
+        (ground.state("h1") / "maintenance.json").unlink()

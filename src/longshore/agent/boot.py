@@ -128,6 +128,8 @@ ConditionPathExists={self.program}
 
 [Service]
 Type=oneshot
+# The page of an app in maintenance goes on being served.
+KillMode=process
 ExecStart={interpreter(python)} -I -S {self.program}
 TimeoutStartSec=infinity
 {run_as}

@@ -1,7 +1,7 @@
 """The server of a maintenance page: a process of its own on 127.0.0.1, where only the proxy asks it.
 
-It ends by itself when maintenance is off. Where it was ended by something else (a reboot), the proxy answers
-503 without a page, until it is started again: with the next change of the app's routes, or by hand.
+It ends by itself when maintenance is off. Where something else ended it, the proxy answers 503 without a page
+until it is started again: when the host comes up, with the next change of the app's routes, or by hand.
 """
 
 import http.server

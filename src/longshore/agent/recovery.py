@@ -8,7 +8,7 @@ it. That is the next command, the guardian of an agent that was killed, or the h
 import os
 from typing import Any, Dict, List
 
-from longshore.agent import closing, out
+from longshore.agent import closing, out, pages
 from longshore.agent.boot import Boot
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal, from_os_error
@@ -57,10 +57,13 @@ def bereaved(state_dir: str, app: str, run: str) -> None:
 
 
 def main(state_dir: str) -> int:
-    """Finish or undo everything that this host had begun when it went down. 1 when something is left."""
+    """Finish or undo everything that this host had begun when it went down, and serve the pages of apps in
+    maintenance again. 1 when something is left."""
     os.umask(0o077)
     os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
+    for store in _stores(state_dir):
+        pages.ensure(store)
     apps = unfinished(state_dir)
     if not apps:
         return 0
@@ -76,12 +79,15 @@ def main(state_dir: str) -> int:
 def unfinished(state_dir: str) -> List[str]:
     """The apps whose journal has a switch without an end, that were to be opened after a commit, or that were
     to come back into a load balancer."""
+    return [store.app for store in _stores(state_dir) if _is_unfinished(store)]
+
+
+def _stores(state_dir: str) -> List[AppStore]:
     try:
         names = sorted(os.listdir(state_dir))
     except OSError:
         return []
-    stores = [AppStore(state_dir, name) for name in names if NAME.fullmatch(name)]
-    return [store.app for store in stores if _is_unfinished(store)]
+    return [AppStore(state_dir, name) for name in names if NAME.fullmatch(name)]
 
 
 def _is_unfinished(store: AppStore) -> bool:

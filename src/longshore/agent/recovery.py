@@ -87,7 +87,8 @@ def _stores(state_dir: str) -> List[AppStore]:
         names = sorted(os.listdir(state_dir))
     except OSError:
         return []
-    return [AppStore(state_dir, name) for name in names if NAME.fullmatch(name)]
+    stores = [AppStore(state_dir, name) for name in names if NAME.fullmatch(name)]
+    return [store for store in stores if os.path.isdir(store.root)]
 
 
 def _is_unfinished(store: AppStore) -> bool:

@@ -18,6 +18,7 @@ from longshore.agent.store import AppStore
 from longshore.errors import LongshoreError, Problems
 from longshore.inventory.model import Health, Logging
 from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question
+from longshore.plan.balanced import with_leaving
 from longshore.plan.make import changes_between
 from longshore.plan.release import of_bundle
 from longshore.plan.saved import check, check_choice, load, save
@@ -183,6 +184,17 @@ def test_what_depends_on_what_is_made_anew_is_made_anew_too_and_named_with_the_r
     assert (steps["web"].deed, steps["web"].gap) == ("recreate", True)
     assert steps["job"].deed == "nothing"
     assert "job: untouched" in lines(plan)
+
+
+def test_a_gap_is_nobodys_where_the_host_leaves_the_load_balancer_for_what_it_serves_or_needs(
+    case: Case,
+) -> None:
+    plan = Plan("shop", {"h1": case.plan(case.bundle(SHOP.replace("db:1", "db:2")))})
+    out = "replaced in place: meanwhile this host is out of the load balancer"
+    told = lines(with_leaving(plan, {"h1": {"web"}}).hosts["h1"])
+    assert [line.partition(":")[0] for line in told if out in line] == ["db", "web"]
+    assert not [line for line in lines(with_leaving(plan, {"h1": {"job"}}).hosts["h1"]) if out in line]
+    assert with_leaving(plan, {}) == plan
 
 
 def test_a_service_that_can_run_twice_has_no_gap_and_is_not_made_anew_with_what_it_needs(case: Case) -> None:

@@ -177,10 +177,9 @@ def _finish(
             leaving += [(where.hostname or "", where.port or 80) for where in map(urlsplit, urls)]
         longest = max(longest, float(entries[service]["drain"]))
     if leaving and not drained(leaving, longest, given_up) and not (given_up and given_up()):
-        words = (
-            f"requests were still coming or unfinished {longest:g} s after it was out of the load balancer"
-        )
-        emit("note", message=f"{words}: is balanced.wait as long as the balancer takes?")
+        why = "long requests, WebSockets, or a balancer that takes longer than balanced.wait"
+        after = f"{longest:g} s after this host was out of the load balancer"
+        emit("note", message=f"some connections were still open {after}: {why}")
 
 
 # Coming back

@@ -74,7 +74,13 @@ class Shop(Project):
     """A project with two images of its own, in git."""
 
     def environment(
-        self, name: str, *web: str, root: str = "", service: str = "", builders: str = "h1"
+        self,
+        name: str,
+        *web: str,
+        root: str = "",
+        service: str = "",
+        builders: str = "h1",
+        compose: str = "compose.yml",
     ) -> None:
         """Write an inventory: the app on ``web``; ``root`` and ``service`` are lines of settings."""
         addresses = self.lab.addresses
@@ -93,7 +99,7 @@ all:
         '{self.lab.registry}': {{insecure: true}}
       apps:
         shop:
-          compose: compose.yml
+          compose: {compose}
           hosts: web
           stability: 1s
           services:
@@ -290,6 +296,46 @@ def test_builders_of_each_architecture_make_one_image_together(shop: Shop) -> No
     index, digest = shop.get("shop/worker/manifests/both")
     assert digest == built[0]["digest"]
     assert sorted(entry["platform"]["architecture"] for entry in index["manifests"]) == ["amd64", "arm64"]
+
+
+STACKED = """
+services:
+  base:
+    build: {{context: base, args: [WORD={word}]}}
+    profiles: [never]
+  web:
+    image: {registry}/shop/stacked:1
+    build: {{context: top, additional_contexts: {{ground: 'service:base'}}}}
+    stop_signal: SIGKILL
+"""
+
+
+def test_an_image_is_built_from_another_services_image_for_each_architecture(shop: Shop) -> None:
+    """``base`` runs nowhere and has no name: it is on the builders, and only what is built from it leaves them."""
+    shop.write("base/Dockerfile", f"FROM {PYTHON}\nARG WORD\nRUN echo $WORD $(uname -m) >/ground\n")
+    shop.write("top/Dockerfile", 'FROM ground\nCOPY --from=ground /ground /copied\nCMD ["sleep", "1000000"]\n')
+    both = "build: {platforms: [linux/amd64, linux/arm64]}"
+    for name, builders in (("one", "h1"), ("two", "h1 h3")):
+        shop.environment(name, "h2", "h3", root=both, builders=builders, compose="stacked.yml")
+        shop.write("stacked.yml", STACKED.format(registry=shop.lab.registry, word=name))
+        done = shop.run("deploy", "--env", name, "--build", "--json", timeout=400)
+        assert done.code == 0, done.all
+        (image,) = next(line["value"]["images"] for line in done.json() if line["event"] == "result")
+        assert {step["builder"] for step in image["steps"]} == set(builders.split())
+        for host, machine in (("h2", "x86_64"), ("h3", "aarch64")):
+            (container,) = shop.containers(host)
+            assert container["Config"]["Image"].endswith(image["digest"])
+            files = shop.on(host, "docker exec shop-web-1 cat /ground /copied").splitlines()
+            assert files == [f"{name} {machine}"] * 2
+    # The same without a registry.
+    shop.environment("moved", "h2", root=f"{both}\n      registry: none", compose="stacked.yml")
+    shop.write("stacked.yml", STACKED.format(registry=shop.lab.registry, word="moved"))
+    done = shop.run("deploy", "--env", "moved", "--build", timeout=300)
+    assert done.code == 0, done.all
+    assert shop.on("h2", "docker exec shop-web-1 cat /ground") == "moved x86_64"
+    shop.write("base/Dockerfile", f"FROM {PYTHON}\nRUN echo no ground; exit 4\n")
+    done = shop.run("push", "--env", "one", timeout=300)
+    assert done.code == 1 and "base (context) could not be built" in done.err and "| no ground" in done.err
 
 
 @pytest.fixture

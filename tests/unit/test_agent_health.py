@@ -10,7 +10,7 @@ import pytest
 from longshore.agent import preflight
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch, describe, still_running
-from longshore.agent.stage import registry_of
+from longshore.agent.pulling import registry_of
 
 
 class FakeEngine:

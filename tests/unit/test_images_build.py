@@ -14,7 +14,8 @@ from typing import Any, cast
 import pytest
 
 from longshore.agent import building as agent_building
-from longshore.agent import stage
+from longshore.agent import contexts, pulling
+from longshore.agent.dockerconfig import environment_of
 from longshore.agent.fail import Refusal
 from longshore.agent.work import Work
 from longshore.errors import LongshoreError, RenderError
@@ -163,7 +164,10 @@ def test_a_service_without_a_build_gets_one_from_the_inventory(project: Any) -> 
         ("target: run", "provenance: true", "build.provenance of web is not understood"),
         ("target: run", "ssh: [key=./gone.pem]", "gone.pem, which web is built with, doesn't exist"),
         ("target: run", "additional_contexts: {more: ./gone}", "gone, a context of web, doesn't exist"),
-        ("target: run", "additional_contexts: {more: 'service:db'}", "service: can't be given to a builder"),
+        ("target: run", "additional_contexts: {more: 'target:x'}", "target: can't be given to a builder"),
+        ("target: run", "additional_contexts: {more: 'service:db'}", "image of db, which has no build"),
+        ("target: run", "additional_contexts: {more: 'service:d'}", "'d', and there is no such service"),
+        ("target: run", "additional_contexts: {more: 'service:web'}", "web is built from web: none of them"),
         ("target: run", "additional_contexts: {'--x': ./web}", "can't be the name of a context"),
         ("target: run", "isolation: hyperv", "isolation of web is for engines on Windows"),
         ("target: run", "entitlements: [all]", "entitlement all of a build is not known"),
@@ -389,7 +393,7 @@ def test_no_secret_is_in_an_argument_and_its_files_go_with_the_session(tmp_path:
     (option,) = [word for word in argv if word.startswith("--secret=")]
     path = Path(option.split("src=")[1])
     assert path.read_text() == "s3cret" and stat.S_IMODE(path.stat().st_mode) == 0o600
-    environment = agent_building._environment(work, str(tmp_path), {"r.test": {"auth": "cGFzcw=="}})
+    environment = environment_of(work, str(tmp_path), {"r.test": {"auth": "cGFzcw=="}})
     folder = Path(environment["DOCKER_CONFIG"])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert json.loads((folder / "config.json").read_text())["auths"] == {"r.test": {"auth": "cGFzcw=="}}
@@ -413,7 +417,7 @@ def test_a_context_lands_in_its_own_folder_only(tmp_path: Path, work: Work, name
     with tarfile.open(work.path("context-0.tar"), "w") as archive:
         archive.addfile(tarfile.TarInfo(name))
     with pytest.raises(Refusal, match="the context holds"):
-        agent_building._unpack(work, "context-0.tar")
+        contexts.unpack(work, "context-0.tar")
     work.remove()
 
 
@@ -426,7 +430,7 @@ def test_nothing_is_written_through_a_link_of_the_context(tmp_path: Path, work: 
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("inner/file"))
     with pytest.raises(OSError):
-        agent_building._unpack(work, "context-0.tar")
+        contexts.unpack(work, "context-0.tar")
     assert list(outside.iterdir()) == []
     work.remove()
 
@@ -524,12 +528,12 @@ def test_a_build_that_has_ended_is_told_while_others_go_on(
     ],
 )  # fmt: skip
 def test_a_pull_that_ends_badly_is_a_sentence_with_what_to_do(said: str, code: str, words: str) -> None:
-    refusal = stage._no_image("r.test/a:1", said, 0, 0)
+    refusal = pulling._no_image("r.test/a:1", said, 0, 0)
     assert refusal.code == code and words in refusal.message and refusal.hint
 
 
 def test_a_pull_that_broke_off_says_how_far_it_came() -> None:
-    refusal = stage._no_image("r.test/a:1", "failed to copy: unexpected EOF", 15_000_000, 32_000_000)
+    refusal = pulling._no_image("r.test/a:1", "failed to copy: unexpected EOF", 15_000_000, 32_000_000)
     assert refusal.code == "registry-down"
     assert refusal.message == "the pull of r.test/a:1 broke off after 15.0 MB of 32.0 MB (unexpected EOF)"
 

@@ -8,14 +8,14 @@ import os
 import queue
 import re
 import signal
-import stat
 import subprocess
-import tarfile
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from longshore.agent import preflight, wire
+from longshore.agent.contexts import image_in, unpack
+from longshore.agent.dockerconfig import buildx_config, environment_of, theirs_of_buildx, write
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -30,7 +30,6 @@ _RACED = re.compile(r"ERROR:.* parent snapshot \S+ does not exist")
 6521). Everything is in the cache: a second run takes a second."""
 # What docker itself reads from its environment: an argument of that name must not change it.
 _READ_BY_DOCKER = re.compile(r"(?i)(PATH|HOME|USER|TMPDIR|SSL_.*|LD_.*|GO.*|DOCKER_.*|BUILD.*|.*_PROXY)")
-_KEPT = ("cli-plugins", "contexts")
 
 
 def builder(engine: Engine, state_dir: str, name: str = "") -> Dict[str, Any]:
@@ -41,7 +40,7 @@ def builder(engine: Engine, state_dir: str, name: str = "") -> Dict[str, Any]:
     """
     info = engine.info()
     version = engine.version()
-    environment = {**os.environ, "BUILDX_CONFIG": theirs_of_buildx() if name else _buildx_config(state_dir)}
+    environment = {**os.environ, "BUILDX_CONFIG": theirs_of_buildx() if name else buildx_config(state_dir)}
     buildx = _said(["docker", "buildx", "version"], environment)
     if buildx is None:
         raise Refusal(
@@ -82,22 +81,6 @@ def _existing(folder: str) -> str:
     return folder if os.path.isdir(folder) else "/"
 
 
-def _buildx_config(state_dir: str) -> str:
-    """Where buildx keeps its own notes between runs; there is no login among them."""
-    folder = os.path.join(state_dir, "buildx")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return folder
-
-
-def theirs_of_buildx() -> str:
-    """Where the user's own builders are noted (docs.docker.com, "BUILDX_CONFIG")."""
-    return os.environ.get("BUILDX_CONFIG") or os.path.join(_docker_config(), "buildx")
-
-
-def _docker_config() -> str:
-    return os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-
-
 def _user() -> str:
     import pwd
 
@@ -111,8 +94,8 @@ def buildkit(args: Dict[str, Any], work: Work, state_dir: str) -> Dict[str, Any]
     """Have a BuildKit of ours run in a container: see :func:`longshore.agent.buildkit.ensure`."""
     from longshore.agent.buildkit import ensure  # late: few engines need it
 
-    environment = _environment(work, state_dir, args.get("auths") or {})
-    return ensure(args, environment, _buildx_config(state_dir))
+    environment = environment_of(work, state_dir, args.get("auths") or {})
+    return ensure(args, environment, buildx_config(state_dir))
 
 
 def _said(argv: List[str], environment: Dict[str, str]) -> Optional[str]:
@@ -132,36 +115,52 @@ def build(
     """Run ``args["builds"]``, ``args["parallel"]`` at once; ``args["auths"]`` are logins.
 
     Each has ``name``, ``context`` (a tar that was put), ``dockerfile`` (its text) and what ``_command``
-    takes. Lines come as events ``build`` (``name``, ``lines``), and
-    when it has ended and others have not, ``code`` and ``seconds``. Gives by name: ``code`` (0 is good),
-    ``digest``, ``seconds``, ``tags``. When the controller goes, all of it is ended.
+    takes. One whose ``output`` is ``context`` is there for others of this session: they have it in ``images``
+    (context to name). What is in ``after`` stands before it, and is built first. Lines come as events
+    ``build`` (``name``, ``lines``), and when it has ended and others have not, ``code`` and ``seconds``.
+    Gives by name: ``code`` (0 is good), ``digest``, ``seconds``, ``tags``, and ``lacks`` (the name) where one
+    before it could not be built. When the controller goes, all of it is ended.
     """
-    environment = _environment(work, state_dir, args.get("auths") or {})
+    environment = environment_of(work, state_dir, args.get("auths") or {})
     if args.get("theirs"):
         environment["BUILDX_CONFIG"] = theirs_of_buildx()
     builds = list(args["builds"])
+    _check_order(builds)
     for one in builds:
         for name in [one["context"], *(one.get("folders") or {}).values()]:
             if name not in work.unpacked:
-                work.unpacked[name] = _unpack(work, name)
+                work.unpacked[name] = unpack(work, name)
     said: queue.Queue[Tuple[str, str]] = queue.Queue()
     results: Dict[str, Dict[str, Any]] = {}
     running: Set[subprocess.Popen[bytes]] = set()
-    todo = list(enumerate(builds))
-    lock = threading.Lock()
+    todo = builds[:]
+    lock = threading.Condition()
     ended: Set[str] = set()
+
+    def ready() -> Optional[Dict[str, Any]]:
+        """The first for which all is there."""
+        return next((one for one in todo if all(name in results for name in one.get("after") or [])), None)
 
     def worker() -> None:
         while True:
             with lock:
-                if not todo:
+                # One that waits comes after what it waits for, so somebody is at work on that.
+                lock.wait_for(lambda: not todo or ready() is not None)
+                one = ready()
+                if one is None:
                     return
-                number, one = todo.pop(0)
+                todo.remove(one)
+            result: Dict[str, Any] = {"code": 125, "digest": "", "seconds": 0.0, "tags": []}
+            lacks = next((name for name in one.get("after") or [] if results[name]["code"] != 0), "")
             try:
-                results[one["name"]] = _one(one, number, work, environment, said, running, lock)
+                result = (
+                    {**result, "lacks": lacks} if lacks else _one(one, work, environment, said, running, lock)
+                )
             except (OSError, Refusal) as error:
                 said.put((one["name"], f"ERROR: {error}"))
-                results[one["name"]] = {"code": 125, "digest": "", "seconds": 0.0, "tags": []}
+            with lock:
+                results[one["name"]] = result
+                lock.notify_all()
 
     count = max(1, min(int(args.get("parallel") or 1), len(builds)))
     threads = [threading.Thread(target=worker, daemon=True) for _ in range(count)]
@@ -171,6 +170,7 @@ def build(
         if gone():
             with lock:
                 todo.clear()
+                lock.notify_all()
                 for process in running:
                     _end(process)
             break
@@ -184,6 +184,18 @@ def build(
     for thread in threads:
         thread.join(10)
     return results
+
+
+def _check_order(builds: List[Dict[str, Any]]) -> None:
+    """Raise ``Refusal`` for a build that would wait for one that comes later, or never."""
+    earlier: Set[str] = set()
+    for one in builds:
+        unknown = set(one.get("after") or []) - earlier
+        if unknown:
+            raise Refusal(
+                wire.BAD_REQUEST, f"{one['name']} is to be built after {', '.join(sorted(unknown))}"
+            )
+        earlier.add(one["name"])
 
 
 def _tell(said: queue.Queue[Tuple[str, str]], emit: Emit) -> None:
@@ -202,17 +214,20 @@ def _tell(said: queue.Queue[Tuple[str, str]], emit: Emit) -> None:
 
 def _one(
     one: Dict[str, Any],
-    number: int,
     work: Work,
     environment: Dict[str, str],
     said: queue.Queue[Tuple[str, str]],
     running: Set[subprocess.Popen[bytes]],
-    lock: threading.Lock,
+    lock: threading.Condition,
 ) -> Dict[str, Any]:
+    with lock:
+        number = work.builds = work.builds + 1
     folder = os.path.join(work.folder, f"build-{number}")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.makedirs(folder, mode=0o700)
     metadata = os.path.join(folder, "metadata.json")
     secrets = os.path.join(work.private, f"secrets-{number}")
+    images = {name: work.images[built] for name, built in (one.get("images") or {}).items()}
+    one = {**one, "contexts": {**(one.get("contexts") or {}), **images}}
     argv, more = _command(one, work.unpacked, folder, secrets, metadata)
     started = time.monotonic()
     code, raced = _run(one["name"], argv, {**environment, **more}, folder, said, running, lock)
@@ -224,6 +239,8 @@ def _one(
         with open(metadata, encoding="utf-8") as file:
             found = json.load(file)
     digest = str(found.get("containerimage.digest") or "")
+    if code == 0 and one.get("output") == "context":
+        work.images[one["name"]] = image_in(os.path.join(folder, "oci"))
     return {
         "code": code,
         "digest": digest if _DIGEST.fullmatch(digest) else "",
@@ -240,7 +257,7 @@ def _run(
     folder: str,
     said: queue.Queue[Tuple[str, str]],
     running: Set[subprocess.Popen[bytes]],
-    lock: threading.Lock,
+    lock: threading.Condition,
 ) -> Tuple[int, bool]:
     """Run a build, and tell how it ended, and whether the engine's clean-up came in its way."""
     process = subprocess.Popen(
@@ -266,10 +283,10 @@ def _command(
 ) -> Tuple[List[str], Dict[str, str]]:
     """The command line, and what its environment has for it. ``contexts``: where what was put is."""
     dockerfile = os.path.join(folder, "Dockerfile")
-    _write(dockerfile, one["dockerfile"])
+    write(dockerfile, one["dockerfile"])
     # What is to be left out was left out on the controller. A file in the context must not do it again,
     # by other rules, and one beside the Dockerfile wins over it.
-    _write(dockerfile + ".dockerignore", "")
+    write(dockerfile + ".dockerignore", "")
     argv = ["docker", "buildx", "build", "--progress=plain", f"--file={dockerfile}"]
     argv += [f"--metadata-file={metadata}", f"--provenance={one.get('provenance') or 'false'}"]
     if one.get("builder"):
@@ -302,7 +319,7 @@ def _command(
         os.makedirs(secrets, mode=0o700, exist_ok=True)
     for number, (name, value) in enumerate(sorted((one.get("secrets") or {}).items())):
         path = os.path.join(secrets, str(number))
-        _write(path, value)
+        write(path, value)
         argv.append(f"--secret=id={name},src={path}")
     for ref in one.get("cache_from") or []:
         argv.append(f"--cache-from={ref}")
@@ -315,7 +332,7 @@ def _command(
     output = one.get("output") or "cache"
     if output == "push":
         argv.append("--push")
-    elif output == "oci":
+    elif output in ("oci", "context"):
         argv.append(f"--output=type=oci,dest={os.path.join(folder, 'oci')},tar=false")
     elif output == "image" and not one.get("builder"):
         argv.append("--output=type=image")
@@ -328,79 +345,8 @@ def _command(
     return [*argv, contexts[one["context"]]], more
 
 
-def _write(path: str, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
-
-
-def _environment(work: Work, state_dir: str, auths: Dict[str, Any]) -> Dict[str, str]:
-    """Docker's settings for this session: the logins, and of the user's own only plug-ins and contexts."""
-    theirs = _docker_config()
-    ours = os.path.join(work.private, "docker")
-    os.makedirs(ours, mode=0o700, exist_ok=True)
-    config: Dict[str, Any] = {"auths": auths}
-    try:
-        with open(os.path.join(theirs, "config.json"), encoding="utf-8") as file:
-            said = json.load(file)
-        config.update({key: said[key] for key in ("currentContext", "cliPluginsExtraDirs") if key in said})
-    except (OSError, ValueError, TypeError):
-        pass
-    _write(os.path.join(ours, "config.json"), json.dumps(config))
-    for name in _KEPT:
-        source, link = os.path.join(theirs, name), os.path.join(ours, name)
-        if os.path.isdir(source) and not os.path.lexists(link):
-            os.symlink(source, link)
-    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "DOCKER_HOST")}
-    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    return {
-        **environment,
-        "DOCKER_CONFIG": ours,
-        "BUILDX_CONFIG": _buildx_config(state_dir),
-        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
-        "DOCKER_CLI_HINTS": "false",
-    }
-
-
 def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGTERM)
     except OSError:
         pass
-
-
-def _unpack(work: Work, name: str) -> str:
-    """Unpack a context that was put, and remove its tar. Nothing can land outside its folder."""
-    folder = os.path.join(work.folder, f"context-{name}")
-    os.mkdir(folder, 0o700)
-    links: List[tarfile.TarInfo] = []
-    folders: List[Tuple[str, int, int]] = []
-    with tarfile.open(work.path(name)) as archive:
-        for member in archive:
-            parts = member.name.split("/")
-            if member.name.startswith("/") or ".." in parts:
-                raise Refusal(wire.BAD_REQUEST, f"the context holds {member.name!r}")
-            path = os.path.join(folder, member.name)
-            if member.isdir():
-                os.makedirs(path, exist_ok=True)
-                folders.append((path, stat.S_IMODE(member.mode), int(member.mtime)))
-            elif member.issym():
-                links.append(member)
-            elif member.isreg():
-                source = archive.extractfile(member)
-                assert source is not None
-                with open(path, "xb") as file:
-                    while True:
-                        piece = source.read(1 << 20)
-                        if not piece:
-                            break
-                        file.write(piece)
-                os.chmod(path, stat.S_IMODE(member.mode))
-                os.utime(path, (member.mtime, member.mtime))
-    for member in links:  # last: nothing is written through one
-        os.symlink(member.linkname, os.path.join(folder, member.name))
-    for path, mode, mtime in reversed(folders):  # last, too: one may not be written to
-        os.chmod(path, mode)
-        os.utime(path, (mtime, mtime))
-    os.unlink(work.path(name))
-    return folder

@@ -30,6 +30,10 @@ class Work:
         self.private = _private(self.folder)
         self.unpacked: Dict[str, str] = {}
         """Tars that were put and have been unpacked, and where."""
+        self.builds = 0
+        """How many there have been."""
+        self.images: Dict[str, str] = {}
+        """Images that were built for others to be built from, and what buildx calls them."""
 
     def path(self, name: str) -> str:
         """Where the file ``name`` of the controller is. Raises ``Refusal`` for a name that is none."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from longshore.agent import wire
 from longshore.console import Output, bytes_text, seconds_text
@@ -17,6 +17,7 @@ from longshore.errors import AgentError, LongshoreError, Problems
 from longshore.images.builders import Builder, Part
 from longshore.images.context import Context, context_of, stream
 from longshore.images.failures import REGISTRY_FAILED, failure, without_space
+from longshore.images.jobs import Job, Requests, Way, divided_of, jobs_of
 from longshore.images.login import auths, logins
 from longshore.images.progress import Progress, Record
 from longshore.images.reference import parse
@@ -29,14 +30,10 @@ from longshore.images.registry import (
     RefusedError,
     why,
 )
-from longshore.images.spec import BuildSpec, Git, cache_tag
+from longshore.images.spec import BuildSpec, Git
 from longshore.inventory.model import Environment
 from longshore.records import dataclass
 
-Way = Literal["check", "image", "push", "keep"]
-"""``check`` builds and keeps the cache only; ``image``: it stays on the builder; ``push``: to the registry;
-``keep``: on the builder for hosts, where there is no registry."""
-_OUTPUTS: Mapping[Way, str] = {"check": "cache", "image": "image", "push": "push", "keep": "oci"}
 _MOST_AT_ONCE = 8
 
 
@@ -76,20 +73,6 @@ class Built:
         }
 
 
-@dataclass
-class _Job:
-    """A part on its builder: what is sent for it, and what it has said so far."""
-
-    part: Part
-    name: str
-    context: str = ""
-    folders: dict[str, str] = field(default_factory=dict)
-    """Further contexts of this machine: name to what it was sent as."""
-    progress: Progress = field(default_factory=Progress)
-    seconds: float = 0.0
-    digest: str = ""
-
-
 class Building:
     """One run over the parts of an environment's images."""
 
@@ -111,12 +94,13 @@ class Building:
         self.no_cache = no_cache
         self.pull = pull
         self.clients = Clients(environment.registries)
-        divided = [part.spec.image for part in parts]
-        self.divided = {image for image in divided if divided.count(image) > 1}
-        self.apps = {part.spec.app for part in parts}
-        self.jobs = [_Job(part, self._name(part)) for part in parts]
+        self.divided = divided_of(parts)
+        self.all = jobs_of(parts)
+        """What the images are built from, and then they themselves."""
+        self.jobs = [job for job in self.all if not job.is_context]
         self.logins = logins(
-            [parse(part.spec.image).registry for part in parts] + list(environment.registries),
+            [parse(job.part.spec.image).registry for job in self.all if job.part.spec.image]
+            + list(environment.registries),
             environment.registries,
         )
         self._contexts: dict[tuple[str, Context], str] = {}
@@ -127,31 +111,36 @@ class Building:
 
         Raises ``LongshoreError`` or ``Problems``; then no tag has changed, unless the push itself failed.
         """
-        secrets = [value for job in self.jobs for value in job.part.spec.secrets.values()]
+        secrets = [value for job in self.all for value in job.part.spec.secrets.values()]
         secrets += [value for login in self.logins.values() for value in login.secrets]
         self.output.masks = self.output.masks.plus(secrets)
+        requests = Requests(self.environment, self.git, self.all, way, no_cache=self.no_cache, pull=self.pull)
         self._on_builders(self._send)
         alone = len(self.jobs) == 1
-        if way != "push" or not alone:
-            # Nothing is pushed before everything is built: half a release is none.
-            self._on_builders(lambda name, jobs: self._build(name, jobs, "check" if way == "push" else way))
-        if way == "push":
+        # Nothing is pushed before everything is built: half a release is none.
+        first: Way = "check" if way == "push" and not alone else way
+        self._on_builders(lambda name, jobs: self._build(name, jobs, requests, first))
+        if way != first:
             for job in self.jobs:
                 record, job.progress = job.progress, Progress()
                 job.progress.earlier = record.record
-            self._on_builders(lambda name, jobs: self._build(name, jobs, "push"))
+            self._on_builders(
+                lambda name, jobs: self._build(
+                    name, [job for job in jobs if not job.is_context], requests, way, again=True
+                )
+            )
         return self._built(way)
 
     # On the builders
 
-    def _on_builders(self, step: Callable[[str, list[_Job]], None]) -> None:
+    def _on_builders(self, step: Callable[[str, list[Job]], None]) -> None:
         """Run a step on every builder at once, and raise what went wrong anywhere."""
-        names = list(dict.fromkeys(job.part.builder for job in self.jobs))
+        names = list(dict.fromkeys(job.part.builder for job in self.all))
         problems: list[LongshoreError] = []
         pool = ThreadPoolExecutor(max_workers=len(names))
         try:
             futures = [
-                pool.submit(step, name, [job for job in self.jobs if job.part.builder == name])
+                pool.submit(step, name, [job for job in self.all if job.part.builder == name])
                 for name in names
             ]
             for future in futures:
@@ -166,7 +155,7 @@ class Building:
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems)
 
-    def _send(self, builder: str, jobs: list[_Job]) -> None:
+    def _send(self, builder: str, jobs: list[Job]) -> None:
         for job in jobs:
             spec = job.part.spec
             job.context = self._put(builder, job, context_of(spec.context, spec.dockerfile))
@@ -174,7 +163,7 @@ class Building:
                 if isinstance(folder, Path):
                     job.folders[name] = self._put(builder, job, context_of(folder, None))
 
-    def _put(self, builder: str, job: _Job, context: Context) -> str:
+    def _put(self, builder: str, job: Job, context: Context) -> str:
         """Send a context, once for all that need it, and return its name there."""
         with self._sending:
             known = self._contexts.get((builder, context))
@@ -193,7 +182,10 @@ class Building:
         stream(context, send)
         return name
 
-    def _build(self, builder: str, jobs: list[_Job], way: Way) -> None:
+    def _build(
+        self, builder: str, jobs: list[Job], requests: Requests, way: Way, *, again: bool = False
+    ) -> None:
+        """Build these. ``again``: they have been built in this run, and are pushed now."""
         found = self.builders[builder]
         by_name = {job.name: job for job in jobs}
 
@@ -211,9 +203,10 @@ class Building:
         parallel = self.environment.build.parallel or min(found.cores, _MOST_AT_ONCE)
         for at, job in enumerate(jobs):
             self.output.step(job.name, state if at < parallel else "waiting", self._where(job))
-        names = {parse(job.part.spec.image).registry for job in jobs} | set(self.environment.registries)
+        images = [job.part.spec.image for job in jobs if job.part.spec.image]
+        names = {parse(image).registry for image in images} | set(self.environment.registries)
         args = {
-            "builds": [self._request(job, found, way) for job in jobs],
+            "builds": [requests.of(job, found, way, again=again) for job in jobs],
             "auths": auths({name: login for name, login in self.logins.items() if name in names}),
             "parallel": parallel,
             "theirs": bool(self.environment.build.buildx),
@@ -224,11 +217,13 @@ class Building:
             result = results.get(job.name) or {"code": 125, "digest": "", "seconds": 0.0}
             job.seconds += float(result["seconds"])
             job.digest = str(result["digest"])
-            if result["code"] != 0:
+            if result.get("lacks"):
+                self.output.step(job.name, "failed", f"{result['lacks']} could not be built")
+            elif result["code"] != 0:
                 error = self._why(job, failure(job.name, builder, job.progress))
                 self.output.step(job.name, "failed", error.message)
                 problems.append(error)
-            elif way in ("push", "keep") and not job.digest:
+            elif way in ("push", "keep") and not job.digest and not job.is_context:
                 problems.append(
                     AgentError(f"buildx names no digest of {job.name}", code="no-digest", where=builder)
                 )
@@ -237,13 +232,13 @@ class Building:
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems)
 
-    def _ended(self, job: _Job, way: Way, seconds: float) -> None:
+    def _ended(self, job: Job, way: Way, seconds: float) -> None:
         record = job.progress.whole
         done = f"{record.cached} of {record.instructions} steps from the cache"
         state = "pushed" if way == "push" else "built"
         self.output.step(job.name, state, f"{done}, {seconds_text(seconds)}")
 
-    def _why(self, job: _Job, error: AgentError) -> AgentError:
+    def _why(self, job: Job, error: AgentError) -> AgentError:
         """The error, and where the registry failed, what it says to us of that."""
         if error.code == REGISTRY_FAILED:
             reference = parse(job.part.spec.image)
@@ -252,62 +247,7 @@ class Building:
                     return without_space(job.name, error)
         return error
 
-    def _request(self, job: _Job, builder: Builder, way: Way) -> dict[str, Any]:
-        part, spec = job.part, job.part.spec
-        settings = self.environment.build
-        request: dict[str, Any] = {
-            "name": job.name,
-            "context": job.context,
-            "dockerfile": spec.text,
-            "target": spec.target,
-            "args": dict(spec.args),
-            "secrets": dict(spec.secrets),
-            "platforms": list(part.platforms),
-            "labels": dict(spec.labels),
-            "tags": list(self._tags(part)),
-            "output": _OUTPUTS[way],
-            "provenance": "mode=min" if settings.provenance else "false",
-            "sbom": settings.sbom,
-            "no_cache": (self.no_cache and (way != "push" or len(self.jobs) == 1))
-            or spec.options.get("no_cache", False),
-            "pull": self.pull or spec.options.get("pull", False),
-            "cache_from": list(spec.cache_from),
-            "cache_to": [],
-            "builder": builder.buildx,
-            "folders": job.folders,
-            "contexts": {name: one for name, one in spec.contexts.items() if isinstance(one, str)},
-            "ssh": list(spec.ssh),
-        }
-        passed = ("network", "shm-size", "hosts", "ulimits", "allow")
-        request |= {key: spec.options[key] for key in passed if key in spec.options}
-        # The older image store can't write its cache to a registry.
-        if settings.cache and self.environment.registry == "named" and builder.complete:
-            suffix = "-" + _arch(part.platforms[0]) if spec.image in self.divided else ""
-            name = spec.repository
-            own, main = (f"{name}:{cache_tag(one, suffix)}" for one in (self.git.branch, self.git.main))
-            if not self.no_cache:
-                request["cache_from"] += [f"type=registry,ref={ref}" for ref in dict.fromkeys((own, main))]
-            if way == "push":
-                request["cache_to"] = [f"type=registry,ref={own},mode=max,ignore-error=true"]
-        return request
-
-    def _tags(self, part: Part) -> tuple[str, ...]:
-        if part.spec.image not in self.divided:
-            return part.spec.tags
-        # Each builder pushes its own; one manifest list over them gets the names.
-        reference = parse(part.spec.tags[0])
-        return (f"{reference.name}:{reference.tag}-{'-'.join(_arch(one) for one in part.platforms)}",)
-
-    # Names
-
-    def _name(self, part: Part) -> str:
-        """What a part is called, and known by: unique in a run."""
-        name = f"{part.spec.app}: {part.spec.name}" if len(self.apps) > 1 else part.spec.name
-        if part.spec.image in self.divided:
-            return f"{name} {'+'.join(_arch(one) for one in part.platforms)}"
-        return name
-
-    def _where(self, job: _Job) -> str:
+    def _where(self, job: Job) -> str:
         return f"on {job.part.builder} for {', '.join(job.part.platforms)}"
 
     # What came of it
@@ -331,7 +271,7 @@ class Building:
             )
         return found
 
-    def _join(self, spec: BuildSpec, jobs: Sequence[_Job]) -> str:
+    def _join(self, spec: BuildSpec, jobs: Sequence[Job]) -> str:
         """Make one manifest list of what several builders have pushed, under every tag. Gives its digest."""
         reference = parse(spec.image)
         client = self.clients.of(reference)
@@ -359,7 +299,3 @@ class Building:
                 hint="Run it again when the registry can be reached from this machine.",
             ) from error
         return digests.pop()
-
-
-def _arch(platform: str) -> str:
-    return platform.partition("/")[2].replace("/", "")

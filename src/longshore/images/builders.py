@@ -167,7 +167,7 @@ def share_out(
     among equals. With ``whole`` an image isn't divided. Raises ``LongshoreError`` where nobody can build it.
     """
     parts: list[Part] = []
-    for turn, spec in enumerate(specs):
+    for turn, spec in zip(_turns(specs), specs, strict=True):
         mine = [builders[name] for name in allowed[spec.image]]
         mine = mine[turn % len(mine) :] + mine[: turn % len(mine)]
         # Without a word about platforms, one image for the first builder's own: not one for each of them.
@@ -179,6 +179,24 @@ def share_out(
             _check(builders[name], spec)
             parts.append(Part(spec, name, tuple(share)))
     return tuple(parts)
+
+
+def _turns(specs: Sequence[BuildSpec]) -> list[int]:
+    """Whose turn it is for each image. Images that are built from each other have the same, so that what they
+    share is built once."""
+    known: list[tuple[BuildSpec, bool, int]] = []
+    turns: list[int] = []
+    for spec in specs:
+        mine = [(one, one is not spec) for one in spec.whole]
+        same = [
+            turn
+            for one, is_context in mine
+            for other, was_context, turn in known
+            if (is_context or was_context) and one.is_same_build(other)
+        ]
+        turns.append(same[0] if same else max(turns, default=-1) + 1)
+        known += [(one, is_context, turns[-1]) for one, is_context in mine]
+    return turns
 
 
 def _who(
@@ -211,11 +229,12 @@ def _can(builder: Builder, platform: str) -> bool:
 
 
 def _check(builder: Builder, spec: BuildSpec) -> None:
-    if spec.ssh and builder.name != HERE:
-        raise LongshoreError(
-            f"{spec.name} is built with keys of this machine (build.ssh), which don't travel to"
-            f" {builder.name}.",
-            where=spec.where,
-            hint="Build it on this machine's own engine, or give the step a key as a secret"
-            " (RUN --mount=type=secret).",
-        )
+    for one in spec.whole:
+        if one.ssh and builder.name != HERE:
+            raise LongshoreError(
+                f"{one.name} is built with keys of this machine (build.ssh), which don't travel to"
+                f" {builder.name}.",
+                where=one.where,
+                hint="Build it on this machine's own engine, or give the step a key as a secret"
+                " (RUN --mount=type=secret).",
+            )

@@ -24,14 +24,16 @@ def equipped(
 ) -> Builder:
     """The builder, with a BuildKit of ours where its engine can't build these parts of images in this way.
 
-    The older image store holds one platform of an image, exports no OCI layout, and no cache to a registry.
+    The older image store holds one platform of an image, neither exports nor reads an OCI layout, and writes
+    no cache to a registry.
     Only the last can be done without: where no BuildKit can be had, it is said, and built without. Raises
     ``HostError``.
     """
     if builder.complete:
         return builder
     several = next((part.spec.name for part in parts if len(part.platforms) > 1), "")
-    needed = bool(several) or way == "keep"
+    stacked = next((part.spec.name for part in parts if part.spec.images), "")
+    needed = bool(several or stacked) or way == "keep"
     cached = environment.build.cache and way == "push"
     if not needed and not cached:
         return builder
@@ -43,9 +45,11 @@ def equipped(
         if not needed:
             output.say(f"note: {builder.name}: no build cache is kept in the registry: {error.message}")
             return builder
-        what = (
-            f"{several} is built for several platforms" if several else "images are kept without a registry"
-        )
+        what = "images are kept without a registry"
+        if several:
+            what = f"{several} is built for several platforms"
+        elif stacked:
+            what = f"{stacked} is built from another service's image"
         raise HostError(
             f"its engine keeps images in the older image store, and {what}, which takes the containerd image"
             f" store or BuildKit; {error.message}",
@@ -60,7 +64,9 @@ def _with_buildkit(builder: Builder, parts: Sequence[Part], environment: Environ
     asked = {
         "image": image,
         "registries": [_registry(one) for one in registries.values()],
-        "allow": sorted({one for part in parts for one in part.spec.options.get("allow", ())}),
+        "allow": sorted(
+            {one for part in parts for spec in part.spec.whole for one in spec.options.get("allow", ())}
+        ),
         "auths": auths(logins([parse(image).registry], registries)),
     }
     made = builder.link.session().call(wire.BUILDER, {"make": asked}, timeout=900)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from longshore.render.parts import LocalFile
 from longshore.render.renderer import BuiltService
 
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+_SERVICE_CONTEXT = "service:"
 _REMOTE_CONTEXT = ("docker-image://", "https://", "http://", "git://", "ssh://", "git@")
 _PRIVILEGED = "security.insecure"
 _ENTITLEMENTS = ("network.host", _PRIVILEGED, "device")
@@ -127,40 +128,55 @@ def _allow(said: Mapping[str, Any], where: Where) -> list[str]:
 
 
 def contexts_of(service: BuiltService, said: Mapping[str, Any]) -> dict[str, Path | str]:
-    """``additional_contexts`` by name: a folder of this machine, or what BuildKit fetches itself.
+    """``additional_contexts`` by name: a folder of this machine, or what BuildKit fetches itself. Those that
+    are images of other services are left to :func:`services_of`.
 
     Raises ``RenderError`` for a folder that isn't there, and for what can't be given to a builder.
     """
     found: dict[str, Path | str] = {}
-    for name, value in (said.get("additional_contexts") or {}).items():
-        where = getattr(value, "where", None) or service.service.where
-        if not _CONTEXT_NAME.fullmatch(str(name)):
-            raise RenderError(
-                f"{name!r} of {service.name} can't be the name of a context.",
-                where=where,
-                hint="Letters, digits and . _ - : / @.",
-            )
+    for name, value, where in _contexts(service, said):
         if isinstance(value, LocalFile):
             path = value.path if value.path is not None else Path(value.written).expanduser()
             if not path.is_dir():
                 raise RenderError(
                     f"The folder {path}, a context of {service.name}, doesn't exist.", where=where
                 )
-            found[str(name)] = path.resolve()
+            found[name] = path.resolve()
         elif str(value).startswith(_REMOTE_CONTEXT):
-            found[str(name)] = str(value)
-        else:
+            found[name] = str(value)
+        elif not str(value).startswith(_SERVICE_CONTEXT):
             kind = str(value).partition(":")[0]
             raise RenderError(
                 f"{service.name} takes the context {name} from {value}, and {kind}: can't be given to a"
                 " builder.",
                 where=where,
-                hint="Give that service an image, push it first, and say `docker-image://IMAGE`; or make it a"
-                " stage of the same Dockerfile."
-                if kind == "service"
-                else "Name a folder, an image (`docker-image://…`) or an address.",
+                hint="Name a folder, a service (`service:NAME`), an image (`docker-image://…`) or an"
+                " address.",
             )
     return found
+
+
+def services_of(service: BuiltService, said: Mapping[str, Any]) -> dict[str, tuple[str, Where]]:
+    """``additional_contexts`` that are images of other services (``service:NAME``): the service, and where it
+    is said."""
+    return {
+        name: (str(value).removeprefix(_SERVICE_CONTEXT), where)
+        for name, value, where in _contexts(service, said)
+        if str(value).startswith(_SERVICE_CONTEXT)
+    }
+
+
+def _contexts(service: BuiltService, said: Mapping[str, Any]) -> Iterator[tuple[str, Any, Where]]:
+    section = said.get("additional_contexts") or {}
+    for name, value in section.items():
+        where = section.where_of(name) if isinstance(section, Map) else service.service.where
+        if not _CONTEXT_NAME.fullmatch(str(name)):
+            raise RenderError(
+                f"{name!r} of {service.name} can't be the name of a context.",
+                where=where,
+                hint="Letters, digits and . _ - : / @.",
+            )
+        yield str(name), value, where
 
 
 def ssh_of(target: Target, service: BuiltService, said: Mapping[str, Any]) -> tuple[str, ...]:

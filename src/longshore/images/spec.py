@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import LongshoreError, Problems, RenderError, Where
-from longshore.images.keys import cache_of, contexts_of, options_of, pairs, secrets_of, ssh_of
+from longshore.images.check import fits
+from longshore.images.keys import (
+    cache_of,
+    contexts_of,
+    options_of,
+    pairs,
+    secrets_of,
+    services_of,
+    ssh_of,
+)
 from longshore.images.reference import parse
 from longshore.inventory.building import BuildPolicy, BuildSettings
 from longshore.inventory.model import Target
@@ -39,7 +48,7 @@ class BuildSpec:
     app: str
     services: tuple[str, ...]
     image: str
-    """The reference as the compose file or inventory has it."""
+    """The reference as the compose file or inventory has it; may be empty where it is only a context."""
     tags: tuple[str, ...]
     context: Path
     dockerfile: Path | None
@@ -56,6 +65,8 @@ class BuildSpec:
     cache_from: tuple[str, ...] = ()
     contexts: Mapping[str, Path | str] = field(default_factory=dict)
     """Further contexts by name: folders of this machine, or what BuildKit fetches itself."""
+    images: Mapping[str, BuildSpec] = field(default_factory=dict)
+    """Contexts that are images of other services, by name: those are built first."""
     ssh: tuple[str, ...] = ()
     """Agents and keys of this machine that steps may use: ``ID`` or ``ID=PATH``."""
     where: Where | None = field(default=None, compare=False)
@@ -68,8 +79,22 @@ class BuildSpec:
 
     @property
     def repository(self) -> str:
-        """The image's name without a tag."""
-        return parse(self.image).name
+        """The image's name without a tag; empty without an image."""
+        return parse(self.image).name if self.image else ""
+
+    @property
+    def whole(self) -> tuple[BuildSpec, ...]:
+        """It and all that it is built from, each before what is built from it."""
+        below = [one for image in self.images.values() for one in image.whole]
+        return (*below, self)
+
+    def is_same_build(self, other: BuildSpec) -> bool:
+        """Whether the same is made of the same, whoever runs it, under whatever name."""
+        return self._bare() == other._bare()
+
+    def _bare(self) -> BuildSpec:
+        images = {name: image._bare() for name, image in self.images.items()}
+        return replace(self, app="", services=(), image="", tags=(), builder=None, images=images)
 
 
 @dataclass(frozen=True)
@@ -115,17 +140,17 @@ def specs(
     found: dict[str, BuildSpec] = {}
     problems: dict[str, LongshoreError] = {}
     for target in targets:
-        services, secrets = renderer.built(target)
-        for service in services:
+        reader = _Reader(target, renderer, settings, git)
+        for service in reader.here:
             try:
-                spec = _spec(target, service, secrets, settings, git)
+                spec = reader.spec(service)
             except LongshoreError as error:
                 problems.setdefault(str(error), error)
                 continue
             known = found.get(spec.image)
             if known is None:
                 found[spec.image] = spec
-            elif replace(known, services=spec.services, app=spec.app) != spec:
+            elif (known.tags, known.builder) != (spec.tags, spec.builder) or not known.is_same_build(spec):
                 both = f"{known.name} and {service.name}" if known.name != service.name else service.name
                 message = f"{spec.image} would be built in two ways: {both} differ between services or hosts."
                 differ = RenderError(
@@ -155,68 +180,124 @@ def deployed(image: str, policy: BuildPolicy | None, git: Git) -> str:
     return f"{parse(image).name}:{git.commit}"
 
 
-def _spec(
-    target: Target,
-    service: BuiltService,
-    secrets: Mapping[str, Any],
-    settings: BuildSettings,
-    git: Git,
-) -> BuildSpec:
-    section = service.section
-    where = section.where if section is not None else target.app.where
-    said: Mapping[str, Any] = section if section is not None else {}
-    policy = service.policy.build or BuildPolicy()
-    for key in said:
-        if key not in _KNOWN and not str(key).startswith("x-"):
+class _Reader:
+    """Reads what a target's services are built from."""
+
+    def __init__(self, target: Target, renderer: Renderer, settings: BuildSettings, git: Git) -> None:
+        self.target = target
+        self.renderer = renderer
+        self.settings = settings
+        self.git = git
+        self.here, self.secrets = renderer.built(target)
+
+    def spec(self, service: BuiltService, users: tuple[str, ...] = ()) -> BuildSpec:
+        """What a service's image is built from. ``users`` are the services that are built from it, the last
+        one directly: then it needs no name of its own. Raises ``RenderError``."""
+        target = self.target
+        section = service.section
+        where = section.where if section is not None else target.app.where
+        said: Mapping[str, Any] = section if section is not None else {}
+        policy = service.policy.build or BuildPolicy()
+        for key in said:
+            if key not in _KNOWN and not str(key).startswith("x-"):
+                raise RenderError(
+                    f"build.{key} of {service.name} is not understood, and would be lost.",
+                    where=section.where_of(key) if section is not None else where,
+                    hint="Take it out, or build this image yourself and say `image:` only.",
+                )
+        tags = () if users else self._tags(service, said, policy)
+        context = _context(target, service, said, policy)
+        dockerfile, text = _dockerfile(target, service, said, policy, context)
+        platform = service.policy.platform or service.service.get("platform")
+        asked = (
+            policy.platforms or tuple(map(str, as_items(said.get("platforms")))) or self.settings.platforms
+        )
+        platforms = asked or ((str(platform),) if platform else ())
+        _isolation(service, said, where)
+        return BuildSpec(
+            app=target.app.name,
+            services=(service.name,),
+            image=service.image or "",
+            tags=tags,
+            context=context,
+            dockerfile=dockerfile,
+            text=text,
+            target=policy.target or (str(said["target"]) if said.get("target") else None),
+            args={**pairs(said.get("args"), {k: v.value for k, v in target.env.items()}), **policy.args},
+            secrets={**secrets_of(target, service, said, self.secrets), **policy.secrets},
+            platforms=platforms,
+            builder=policy.builder,
+            labels=pairs(said.get("labels"), {}),
+            options=options_of(said, where),
+            cache_from=tuple(map(cache_of, as_items(said.get("cache_from")))),
+            contexts=contexts_of(service, said),
+            images={
+                name: self._image(other, place, platforms, (*users, service.name))
+                for name, (other, place) in services_of(service, said).items()
+            },
+            ssh=ssh_of(target, service, said),
+            where=where,
+        )
+
+    def _tags(self, service: BuiltService, said: Mapping[str, Any], policy: BuildPolicy) -> tuple[str, ...]:
+        """The references that an image gets, the deployed one first."""
+        if not service.image:
             raise RenderError(
-                f"build.{key} of {service.name} is not understood, and would be lost.",
-                where=section.where_of(key) if section is not None else where,
-                hint="Take it out, or build this image yourself and say `image:` only.",
+                f"{service.name} is built, and has no image: to push and pull.",
+                where=service.service.where,
+                hint=f"Add image: to it, or longshore: services: {service.name}: image: in the inventory.",
             )
-    if not service.image:
-        raise RenderError(
-            f"{service.name} is built, and has no image: to push and pull.",
-            where=service.service.where,
-            hint=f"Add image: to it, or longshore: services: {service.name}: image: in the inventory.",
-        )
-    reference = parse(service.image)
-    if reference.digest:
-        raise RenderError(
-            f"{service.image} is pinned, so there is nothing to build.",
-            where=service.service.where,
-            hint="Name it by a tag.",
-        )
-    context = _context(target, service, said, policy)
-    dockerfile, text = _dockerfile(target, service, said, policy, context)
-    written = f"{reference.name}:{reference.tag}"
-    first = deployed(written, policy, git)
-    tags = [first]
-    if git.commit:
-        tags.append(f"{reference.name}:{git.commit}")
-    tags += [str(tag) for tag in as_items(said.get("tags"))]
-    platform = service.policy.platform or service.service.get("platform")
-    platforms = policy.platforms or tuple(map(str, as_items(said.get("platforms")))) or settings.platforms
-    _isolation(service, said, where)
-    return BuildSpec(
-        app=target.app.name,
-        services=(service.name,),
-        image=service.image,
-        tags=tuple(dict.fromkeys(tags)),
-        context=context,
-        dockerfile=dockerfile,
-        text=text,
-        target=policy.target or (str(said["target"]) if said.get("target") else None),
-        args={**pairs(said.get("args"), {k: v.value for k, v in target.env.items()}), **policy.args},
-        secrets={**secrets_of(target, service, said, secrets), **policy.secrets},
-        platforms=platforms or ((str(platform),) if platform else ()),
-        builder=policy.builder,
-        labels=pairs(said.get("labels"), {}),
-        options=options_of(said, where),
-        cache_from=tuple(map(cache_of, as_items(said.get("cache_from")))),
-        contexts=contexts_of(service, said),
-        ssh=ssh_of(target, service, said),
-        where=where,
-    )
+        reference = parse(service.image)
+        if reference.digest:
+            raise RenderError(
+                f"{service.image} is pinned, so there is nothing to build.",
+                where=service.service.where,
+                hint="Name it by a tag.",
+            )
+        tags = [deployed(f"{reference.name}:{reference.tag}", policy, self.git)]
+        if self.git.commit:
+            tags.append(f"{reference.name}:{self.git.commit}")
+        tags += [str(tag) for tag in as_items(said.get("tags"))]
+        return tuple(dict.fromkeys(tags))
+
+    def _image(
+        self, name: str, where: Where, platforms: tuple[str, ...], users: tuple[str, ...]
+    ) -> BuildSpec:
+        """The image of another service, as the context of the last of ``users``.
+
+        It is taken from all services of the files: one that is only built from runs nowhere.
+        """
+        user = users[-1]
+        if name in users:
+            first, second, *rest = (*users[users.index(name) :], name)
+            said = "".join(f", that from {one}" for one in rest)
+            raise RenderError(
+                f"{first} is built from {second}{said}: none of them can be built first.",
+                where=where,
+                hint="Take one of these `service:` contexts out.",
+            )
+        built = {one.name: one for one in self.renderer.built(self.target, everywhere=True)[0]}
+        if name not in built:
+            known = name in self.renderer.services(self.target)
+            raise RenderError(
+                f"{user} is built from the image of {name or 'no service'}, which has no build."
+                if known
+                else f"{user} is built from the image of {name!r}, and there is no such service.",
+                where=where,
+                hint="Name its image instead: `docker-image://IMAGE`."
+                if known
+                else f"Built are: {', '.join(sorted(built))}.",
+            )
+        image = self.spec(built[name], users)
+        lacking = [one for one in platforms if not any(fits(have, one) for have in image.platforms)]
+        if image.platforms and lacking:
+            raise RenderError(
+                f"{user} is built for {', '.join(lacking)}, and {name}, which it is built from, only for"
+                f" {', '.join(image.platforms)}.",
+                where=where,
+                hint=f"Build {name} for the same platforms.",
+            )
+        return image
 
 
 def _isolation(service: BuiltService, said: Mapping[str, Any], where: Where) -> None:

@@ -102,13 +102,16 @@ class Renderer:
             found.add(target.proxy.image)
         return tuple(sorted(image for image in found if image))
 
-    def built(self, target: Target) -> tuple[tuple[BuiltService, ...], Mapping[str, Any]]:
-        """The services of a target that are built, and the compose files' top-level ``secrets``."""
+    def built(
+        self, target: Target, *, everywhere: bool = False
+    ) -> tuple[tuple[BuiltService, ...], Mapping[str, Any]]:
+        """The services of a target that are built, with ``everywhere`` those of other hosts and profiles,
+        too; and the compose files' top-level ``secrets``."""
         _, model, env = self._read(target)
         if model.problems:
             raise raised(list(model.problems))
         found = []
-        for name in sorted(selection_of(target, model, env).here):
+        for name in sorted(model.services if everywhere else selection_of(target, model, env).here):
             service, policy = model.services[name], policy_of(target.app, name)
             section = service.get("build")
             if isinstance(section, Map) or (policy.build is not None and policy.build.context):

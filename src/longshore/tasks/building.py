@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from longshore.errors import LongshoreError, Problems
-from longshore.images.build import Building, Built, Way
+from longshore.images.build import Building, Built
 from longshore.images.builders import (
     HERE,
     Builder,
@@ -20,6 +20,7 @@ from longshore.images.builders import (
     share_out,
 )
 from longshore.images.buildkit import equipped
+from longshore.images.jobs import Way
 from longshore.images.reference import parse
 from longshore.images.spec import BuildSpec, Git, read_git, specs
 from longshore.remote.fleet import each

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.agent.building import platforms_in, theirs_of_buildx
+from longshore.agent.building import platforms_in
+from longshore.agent.dockerconfig import theirs_of_buildx
 from longshore.agent.engine import Engine
 from longshore.agent.preflight import architecture
 from longshore.agent.present import has_containerd_store

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
-from longshore.agent import edited, maintenance
+from longshore.agent import edited, maintenance, out
 from longshore.agent.drift import Finding, drift
 from longshore.agent.engine import Engine
 from longshore.agent.health import containers
@@ -32,6 +32,7 @@ def inspect(
             "current": None, "stack": [], "releases": [], "staged": False, "manifest": None,
             "good": False, "drift": [], "containers": found, "unfinished": None, "lock": None,
             "notes": [], "mend": {}, "closed": False, "breaking": False, "stored": None, "hold": None,
+            "out": False,
         }  # fmt: skip
     current = store.current()
     kept = store.kept()
@@ -54,6 +55,7 @@ def inspect(
         "unfinished": open_switch["to"] if open_switch else None,
         "lock": Lock(store.root).holder(),
         "hold": Hold(store.root).read(),
+        "out": out.by_hand(store),
         "closed": bool((maintenance.state_of(store) or {}).get("deploy")),
         "breaking": bool(((store.committed(current) if current else None) or {}).get("breaking")),
         "stored": _stored(store, current, wanted, explain, deep) if current and explain else None,

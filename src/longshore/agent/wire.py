@@ -152,6 +152,7 @@ class InspectValue(TypedDict):
     staged: bool  # the host already has the release that was asked about
     manifest: Optional[Dict[str, Any]]  # of the current release, when it is another one
     notes: List[str]  # sentences about what differs and is left alone
+    out: bool  # a person has taken it out of the load balancer
     closed: bool  # a deploy with a breaking migration has closed the app, and nothing has opened it yet
     breaking: bool  # the current release came with a breaking migration
     mend: Dict[str, str]  # service to what a deploy does about it: create, start, recreate, remove, wait

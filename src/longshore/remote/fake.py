@@ -169,6 +169,7 @@ class FakeSession:
             "unfinished": app.unfinished[1] if app.unfinished else None,
             "lock": app.lock,
             "hold": app.hold,
+            "out": app.out,
             "notes": [],
             "facts": dict(self._fake.facts),
         }

@@ -90,11 +90,13 @@ def with_words(fleet: Fleet, plan: Plan) -> Plan:
 
 
 def _ill(found: Balancing, seen: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """The hosts that were looked at, and serve nothing of what is asked for."""
+    """The hosts that were looked at, and get no requests: a person has taken them out, or they serve nothing
+    of what is asked for."""
     return frozenset(
         host
         for host, state in seen.items()
-        if not any(
+        if state.get("out")
+        or not any(
             one["service"] in found.asked.get(host, {})
             and one["state"] == "running"
             and one["health"] != "unhealthy"

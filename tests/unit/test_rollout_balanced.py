@@ -115,11 +115,20 @@ def test_a_host_stays_in_when_a_person_has_taken_the_other_one_out() -> None:
     assert _out(fleet, "h2") is None
 
 
-def test_a_host_stays_in_when_the_other_one_is_ill_until_that_is_well() -> None:
+def test_a_host_that_serves_nothing_comes_first_so_that_the_others_can_leave() -> None:
     fleet = deployed("1", "h1", "h2")
-    assert run(fleet, _wanted(fleet, front=_front("h1", "h2", ill=frozenset({"h2"}))))[0].ok
+    front = _front("h1", "h2", ill=frozenset({"h2"}))
+    assert batches(_wanted(fleet, front=front)) == (("h2",), ("h1",))
+    assert run(fleet, _wanted(fleet, front=front))[0].ok
+    assert _out(fleet, "h1") is not None
+
+
+def test_a_host_stays_in_when_nobody_mends_the_other_one() -> None:
+    fleet = deployed("1", "h1", "h2")
+    front = _front("h1", "h2", ill=frozenset({"h2"}))
+    only = story(fleet, "2", only=("h1",), balancing=front, hosts=("h1", "h2"))
+    assert run(fleet, only)[0].ok
     assert _out(fleet, "h1") is None
-    assert _out(fleet, "h2") is not None
 
 
 def test_going_back_takes_hosts_out_one_after_the_other_and_the_failed_one_first() -> None:

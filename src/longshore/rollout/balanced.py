@@ -36,9 +36,14 @@ class Balancing:
         return frozenset(host for host, services in self.asked.items() if service in services)
 
     def parts(self, hosts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """These hosts, in the same order, in as few parts as it takes for each to leave at once."""
-        parts: list[list[str]] = [[]]
-        for host in hosts:
+        """These hosts in parts, each of which may leave at once: those that don't serve just now come first,
+        for then others can leave; the rest is in its order."""
+        ill = [host for host in hosts if host in self.ill]
+        well = [host for host in hosts if host not in self.ill]
+        if not self.gaps & set(well):
+            ill, well = [], list(hosts)
+        parts: list[list[str]] = [ill, []]
+        for host in well:
             if parts[-1] and not self._fits(host, parts[-1]):
                 parts.append([])
             parts[-1].append(host)

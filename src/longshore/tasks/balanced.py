@@ -85,7 +85,9 @@ def with_words(fleet: Fleet, plan: Plan) -> Plan:
         return plan
     from longshore.plan.balanced import with_leaving
 
-    serving = frozenset(found.asked) - found.ill
+    # Who doesn't serve just now comes first, and serves again before others leave.
+    mended = {host.host for host in plan.todo if not host.seen.get("out")}
+    serving = frozenset(found.asked) - (found.ill - mended)
     return with_leaving(plan, {host: found.may_leave(host, (), serving) for host in found.gaps})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from jinja2 import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
 from longshore.errors import InventoryError, Where
-from longshore.inventory.templates import resolve_text
+from longshore.inventory.templates import resolve_text, template_globals
+from longshore.inventory.variables import TEMPLATE_NAMES
 
 HERE = Where("file.yml", 3, 5)
 
@@ -196,3 +199,23 @@ def test_which_apps_there_are_is_not_left_to_a_template(tmp_path: Path, longshor
     told = problems(tmp_path, {"inventory/prod.yml": inventory})
     assert len(told) == 1
     assert f"{name} can't be a template" in told[0]
+
+
+def test_the_names_that_every_template_has_are_known_without_jinja2() -> None:
+    assert set(TEMPLATE_NAMES) == set(template_globals())
+
+
+def test_a_project_without_templates_is_read_and_rendered_without_jinja2(tmp_path: Path) -> None:
+    loaded(tmp_path, {"inventory/prod.yml": SHOP})
+    (tmp_path / "compose.yml").write_text("services: {web: {image: nginx}}\n")
+    script = """
+import sys
+from pathlib import Path
+from longshore.inventory import load
+from longshore.render import render
+for target in load(Path(sys.argv[1]), "prod").targets.values():
+    print(sorted(render(target).services), "jinja2" in sys.modules)
+"""
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "['web'] False"

@@ -12,12 +12,11 @@ from longshore.errors import InventoryError, LongshoreError, Where
 from longshore.inventory.model import Target
 from longshore.records import dataclass
 from longshore.render.document import Map
-from longshore.render.files import ProjectFiles, written_path
+from longshore.render.files import SUFFIX, ProjectFiles, written_path
 from longshore.render.merge import as_items, as_mapping
 from longshore.render.parts import LocalFile, Mount, unset_variables
 from longshore.render.reader import Model, read
 from longshore.render.renderer import project_files
-from longshore.render.templates import SUFFIX
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """Compose's own names, in its order; a ``compose.override.yml`` beside goes with it."""

@@ -20,11 +20,11 @@ from longshore.inventory.tree import Tree
 from longshore.inventory.variables import (
     SETTINGS,
     Context,
+    Fallbacks,
     Layers,
     Peers,
     Said,
     Stacks,
-    base_fallbacks,
     stacked,
 )
 from longshore.records import dataclass
@@ -68,7 +68,7 @@ class Levels:
 
     def make_contexts(self) -> None:
         self.members = self.tree.members()
-        fallbacks = base_fallbacks(self.environment)
+        fallbacks = {"environment": self.environment}
         inventory_dir = str(self.root / "inventory")
         shared: dict[str, Any] = {
             "groups": {name: list(hosts) for name, hosts in self.members.items()},
@@ -79,7 +79,7 @@ class Levels:
         self._top = Context(
             Layers(_EMPTY, self._chain(("all",)), _EMPTY, self.command),
             shared,
-            {**fallbacks},
+            Fallbacks(fallbacks),
             notice=self._notice,
         )
         for name, draft in self.tree.hosts.items():
@@ -93,7 +93,7 @@ class Levels:
                 "group_names": sorted(group for group in chain if group != "all"),
             }
             self.contexts[draft.name] = Context(
-                layers, magic, {**fallbacks, "ansible_host": name}, notice=self._notice
+                layers, magic, Fallbacks({**fallbacks, "ansible_host": name}), notice=self._notice
             )
 
     def _notice(self, name: str, node: Scalar) -> None:

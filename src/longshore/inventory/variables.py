@@ -10,7 +10,6 @@ from typing import Any
 from longshore.errors import InventoryError, LongshoreError
 from longshore.inventory.model import Source, Variable
 from longshore.inventory.nodes import MappingNode, Node, Scalar, plain
-from longshore.inventory.templates import resolve_text, template_globals, undefined
 from longshore.records import dataclass
 
 SETTINGS = "longshore"
@@ -131,7 +130,11 @@ class Context(Mapping[str, Any]):
     def resolve(self, node: Node) -> Any:
         """The node as plain values, its templates resolved with this host's variables."""
         if isinstance(node, Scalar):
-            return resolve_text(str(node.value), self, node.where) if node.is_template else node.value
+            if not node.is_template:
+                return node.value
+            from longshore.inventory.templates import resolve_text  # and Jinja2 with it
+
+            return resolve_text(str(node.value), self, node.where)
         if isinstance(node, MappingNode):
             return {key.name: self.resolve(value) for key, value in node}
         return [self.resolve(item) for item in node.items]
@@ -172,6 +175,8 @@ class TemplateVariables(Mapping[str, Any]):
         try:
             return self._context[name]
         except LongshoreError as error:
+            from longshore.inventory.templates import undefined
+
             return undefined(error)
 
     def __iter__(self) -> Iterator[str]:
@@ -226,6 +231,31 @@ class Peers(Mapping[str, Context]):
         return len(self._contexts)
 
 
-def base_fallbacks(environment: str) -> dict[str, Any]:
-    """The names below all others: Jinja2's globals, ``lookup`` and ``environment``."""
-    return {**template_globals(), "environment": environment}
+TEMPLATE_NAMES = ("range", "dict", "lipsum", "cycler", "joiner", "namespace", "lookup")
+"""What every template has: Jinja2's globals, and ``lookup``."""
+
+
+class Fallbacks(Mapping[str, Any]):
+    """The names below all others: ``own`` ones, and those that every template has. Jinja2 is only imported
+    when one of these is asked for: an inventory without templates does without it."""
+
+    def __init__(self, own: Mapping[str, Any]) -> None:
+        self._own = own
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._own:
+            return self._own[name]
+        if name not in TEMPLATE_NAMES:
+            raise KeyError(name)
+        from longshore.inventory.templates import template_globals
+
+        return template_globals()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in TEMPLATE_NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*TEMPLATE_NAMES, *self._own))
+
+    def __len__(self) -> int:
+        return len(TEMPLATE_NAMES) + len(self._own)

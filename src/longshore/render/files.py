@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import RenderError, Where
-from longshore.render.templates import SUFFIX, render_template, without_suffix
+
+SUFFIX = ".j2"
+"""What a template's name ends with."""
 
 
 class ProjectFiles:
@@ -54,6 +56,8 @@ class ProjectFiles:
         except UnicodeDecodeError as error:
             raise RenderError(f"This file is not UTF-8 (byte {error.start}).", where=name) from None
         if source.suffix == SUFFIX and path.suffix != SUFFIX:
+            from longshore.render.templates import render_template  # and Jinja2 with it
+
             return render_template(text, name, self.variables)
         return text
 
@@ -63,6 +67,11 @@ class ProjectFiles:
         if source is not None and (source.suffix != SUFFIX or path.suffix == SUFFIX):
             return read_bytes(source, self.name(source))
         return self.text(path).encode()
+
+
+def without_suffix(path: Path) -> Path:
+    """The name that a rendered template has: ``compose.yml.j2`` is ``compose.yml``."""
+    return path.with_suffix("") if path.suffix == SUFFIX else path
 
 
 def read_bytes(path: Path, name: str) -> bytes:

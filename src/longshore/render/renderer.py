@@ -17,13 +17,12 @@ from longshore.inventory.model import ServicePolicy, Target
 from longshore.records import dataclass
 from longshore.render.bundle import Bundle, BundleFile
 from longshore.render.document import Map
-from longshore.render.files import GitView, ProjectFiles, written_path
+from longshore.render.files import SUFFIX, GitView, ProjectFiles, written_path
 from longshore.render.placing import Snapshot, holds_secret
 from longshore.render.policy import policy_of
 from longshore.render.reader import Model, raised, read
 from longshore.render.rendering import Rendering, env_file, env_text, secret_names, selection_of
 from longshore.render.services import image_of
-from longshore.render.templates import SUFFIX
 
 Names = tuple[str, ...]
 

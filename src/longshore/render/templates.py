@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,8 +11,6 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from longshore.errors import RenderError, Where
-
-SUFFIX = ".j2"
 
 
 @lru_cache(maxsize=1)
@@ -63,8 +60,3 @@ def _line(trace: TracebackType | None, name: str) -> int:
             line = trace.tb_lineno  # Jinja2 rewrites tracebacks to the template's own lines
         trace = trace.tb_next
     return line
-
-
-def without_suffix(path: Path) -> Path:
-    """The name that a rendered template has: ``compose.yml.j2`` is ``compose.yml``."""
-    return path.with_suffix("") if path.suffix == SUFFIX else path

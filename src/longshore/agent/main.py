@@ -35,7 +35,7 @@ _BEGIN = {wire.SHUT, wire.MIGRATE, wire.SWITCH, wire.RETURN}
 _NEEDS_LOCK = {
     wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN, wire.HOLD,
     wire.DOWN, wire.STOP, wire.START, wire.RESTART, wire.CLEANUP, wire.HOOK,
-    wire.MAINTENANCE, wire.PAUSE, wire.SHUT, wire.SEAL, wire.REOPEN,
+    wire.MAINTENANCE, wire.PAUSE, wire.SHUT, wire.SEAL, wire.REOPEN, wire.OUT,
 }  # fmt: skip
 
 
@@ -233,7 +233,9 @@ class Agent:
             return {}
         if op in (wire.LOCKS, wire.UNHOLD):
             return self._holds(op, store)
-        only_looks = op == wire.CLEANUP and args.get("preview")
+        only_looks = (op == wire.CLEANUP and args.get("preview")) or (
+            op == wire.OUT and args.get("do") == "look"
+        )
         if op in _NEEDS_LOCK and store.app not in self.locks and not only_looks:
             raise Refusal(wire.LOCK_LOST, f"this run does not have the lock of {store.app}")
         if op == wire.HOLD:
@@ -242,7 +244,7 @@ class Agent:
             from longshore.agent.stage import stage
 
             tar = io.BytesIO(payload) if payload else None
-            return stage(self.engine, store, args, tar, self.emit)
+            return stage(self.engine, store, args, tar, self.emit, self._given_up)
         if op == wire.HOOK:
             from longshore.agent.hooks import run_hook
 
@@ -273,7 +275,8 @@ class Agent:
         from longshore.agent.switch import Switch
 
         keep = {**self.facts.get(store.app, {}), "keep": True} if self.keep.get(store.app) else {}
-        return Switch(self.engine, store, self.emit, self.run, keep)
+        given_up = None if keep else self._given_up
+        return Switch(self.engine, store, self.emit, self.run, keep, given_up)
 
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
@@ -294,7 +297,7 @@ class Agent:
             return handle(self.canaries, switch, args)
         canary = self.canaries.pop(app, None)
         if op == wire.SWITCH:
-            value = switch.switch(args["release"], canary)
+            value = switch.switch(args["release"], canary, args.get("out"))
             self.begun[app]["switched"] = True
             return value
         if op == wire.COMMIT:
@@ -354,6 +357,8 @@ class Agent:
                     f" {args['expect'] or 'nothing'}",
                     "Run it again.",
                 )
+            from longshore.agent.out import by_hand
+
             if "whole" in args:
                 from longshore.agent.edited import check_whole
 
@@ -365,12 +370,23 @@ class Agent:
             "current": current,
             "recovered": recovered["reverted"],
             "trouble": recovered.get("trouble", ""),
+            "out": by_hand(store),
         }
 
     def _unlock(self, app: str) -> None:
         lock = self.locks.pop(app, None)
         if lock:
+            self._come_back(AppStore(self.state_dir, app))
             lock.release()
+
+    def _come_back(self, store: AppStore) -> None:
+        """What this run took out of the load balancer is in again, whatever became of the run."""
+        from longshore.agent import out
+
+        if out.state_of(store) is not None:
+            from longshore.agent import leaving
+
+            leaving.settle(self.engine, store, self.emit)
 
     def _controller_is_gone(self) -> None:
         """The connection ended. A switch that was begun and not committed is taken back, or kept where that

@@ -311,9 +311,10 @@ services:
 
 
 def test_an_image_is_built_from_another_services_image_for_each_architecture(shop: Shop) -> None:
-    """``base`` runs nowhere and has no name: it is on the builders, and only what is built from it leaves them."""
+    """``base`` runs nowhere and has no name: only what is built from it leaves the builders."""
     shop.write("base/Dockerfile", f"FROM {PYTHON}\nARG WORD\nRUN echo $WORD $(uname -m) >/ground\n")
-    shop.write("top/Dockerfile", 'FROM ground\nCOPY --from=ground /ground /copied\nCMD ["sleep", "1000000"]\n')
+    top = 'FROM ground\nCOPY --from=ground /ground /copied\nCMD ["sleep", "1000000"]\n'
+    shop.write("top/Dockerfile", top)
     both = "build: {platforms: [linux/amd64, linux/arm64]}"
     for name, builders in (("one", "h1"), ("two", "h1 h3")):
         shop.environment(name, "h2", "h3", root=both, builders=builders, compose="stacked.yml")

@@ -131,6 +131,29 @@ def test_a_host_stays_in_when_nobody_mends_the_other_one() -> None:
     assert _out(fleet, "h1") is None
 
 
+def test_the_next_host_leaves_when_the_balancer_has_noticed_that_the_last_one_is_back() -> None:
+    fleet = deployed("1", "h1", "h2")
+    times: dict[str, float] = {}
+
+    class Leaving(FakeSession):
+        def call(self, op: str, args: Any = None, *, on_event: Any = None, **more: Any) -> Any:
+            value = super().call(op, args, on_event=on_event, **more)
+            if op == wire.SWITCH:
+                times[self.host] = time.monotonic()
+                on_event({"kind": "out", "seconds": 0.0})
+            elif op == wire.VERIFY:
+                on_event({"kind": "in"})
+            return value | {"in_for": 0.1} if op == wire.LOCK and self.host == "h2" else value
+
+    began = time.monotonic()
+    sessions: dict[str, Session] = {name: Leaving(host) for name, host in fleet.hosts.items()}
+    report, said = run(fleet, _wanted(fleet, front=_front("h1", "h2", wait=0.3)), sessions=sessions)
+    assert report.ok
+    assert "h1  waiting  for the load balancer to notice who is back" in said
+    assert times["h1"] - began > 0.15  # h2 was out a moment before this run
+    assert times["h2"] - times["h1"] > 0.29
+
+
 def test_going_back_takes_hosts_out_one_after_the_other_and_the_failed_one_first() -> None:
     fleet = deployed("1", *FOUR)
     fleet["h4"].fail(wire.VERIFY, _sick("h4"))

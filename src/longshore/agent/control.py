@@ -24,8 +24,8 @@ def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     how to leave the load balancer meanwhile (``leaving.leave``), where a service has no other container here.
     """
     running = [one["service"] for one in _ordered(daily, args) if one["state"] == "running"]
-    with leaving.away(daily, args, {name for name in running if running.count(name) == 1}):
-        return _restart(daily, args)
+    with leaving.away(daily, args, {name for name in running if running.count(name) == 1}) as left:
+        return {**_restart(daily, args), "left": left}
 
 
 def _restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:

@@ -217,12 +217,12 @@ def settle(engine: Engine, store: AppStore, emit: Emit) -> None:
 
 
 @contextmanager
-def away(daily: Daily, args: Dict[str, Any], names: Set[str]) -> Iterator[None]:
-    """Out while the containers of ``names`` are restarted or stopped, as ``args["out"]`` says (``leave``)."""
+def away(daily: Daily, args: Dict[str, Any], names: Set[str]) -> Iterator[bool]:
+    """Out while the containers of ``names`` are restarted or stopped, as ``args["out"]`` says (``leave``).
+    Gives whether it is."""
     engine, store, emit = daily.engine, daily.store, daily.emit
     try:
-        leave(engine, store, emit, daily.current(), args.get("out"), names, daily.gone.is_set)
-        yield
+        yield leave(engine, store, emit, daily.current(), args.get("out"), names, daily.gone.is_set)
     finally:
         settle(engine, store, emit)
 
@@ -232,8 +232,8 @@ def away(daily: Daily, args: Dict[str, Any], names: Set[str]) -> Iterator[None]:
 
 def by_hand(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """``do``: ``look``; ``out`` (``asked``, ``wait`` in s, ``by``, ``why``), until requests have stopped
-    coming; ``back``. Gives ``out``, a sentence or '', ``served``: whether the proxy has a route of the app,
-    and ``changed``. Raises ``Refusal``."""
+    coming; ``back``. Gives ``out``, a sentence or '', ``in_for`` (``out.in_for``), ``served``: whether the
+    proxy has a route of the app, and ``changed``. Raises ``Refusal``."""
     engine, store, emit = daily.engine, daily.store, daily.emit
     proxy = Proxy(engine, overlays.state_dir(store), emit)
     served = bool(proxy.file_of(store.app).get("http", {}).get("routers"))
@@ -251,4 +251,9 @@ def by_hand(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     elif args.get("do") == "back":
         changed = come_back(engine, store, emit, hand=True)
     state = out.state_of(store)
-    return {"out": out.sentence(state) if state else "", "served": served, "changed": changed}
+    return {
+        "out": out.sentence(state) if state else "",
+        "in_for": out.in_for(store),
+        "served": served,
+        "changed": changed,
+    }

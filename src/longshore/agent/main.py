@@ -357,7 +357,7 @@ class Agent:
                     f" {args['expect'] or 'nothing'}",
                     "Run it again.",
                 )
-            from longshore.agent.out import by_hand
+            from longshore.agent import out
 
             if "whole" in args:
                 from longshore.agent.edited import check_whole
@@ -370,7 +370,8 @@ class Agent:
             "current": current,
             "recovered": recovered["reverted"],
             "trouble": recovered.get("trouble", ""),
-            "out": by_hand(store),
+            "out": out.by_hand(store),
+            "in_for": out.in_for(store),
         }
 
     def _unlock(self, app: str) -> None:

@@ -23,8 +23,20 @@ def state_of(store: AppStore) -> Optional[Dict[str, Any]]:
     """``None`` when the app's services here are in; else ``asked`` (service to the path that is asked for),
     ``by``, ``why``, ``at`` (s since the epoch), ``hand``: whether a person wants it so, and ``quiet``:
     whether the proxy's own health checks rest, which look like requests to who waits for their end."""
+    found = _read(store)
+    return found if "asked" in found else None
+
+
+def _read(store: AppStore) -> Dict[str, Any]:
     found = read_json(os.path.join(store.root, _FILE))
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def in_for(store: AppStore) -> Optional[float]:
+    """How long ago it came back in (s); ``None`` when it is out, or never was. A balancer may not have
+    noticed yet."""
+    back = _read(store).get("back")
+    return None if back is None else max(0.0, time.time() - float(back))
 
 
 def by_hand(store: AppStore) -> bool:
@@ -33,12 +45,11 @@ def by_hand(store: AppStore) -> bool:
 
 
 def put(store: AppStore, state: Optional[Dict[str, Any]]) -> None:
-    """This state holds from now on; ``None``: it is in."""
-    path = os.path.join(store.root, _FILE)
-    if state is not None:
-        write(path, json.dumps(state, sort_keys=True).encode())
-    elif os.path.exists(path):
-        os.unlink(path)
+    """This state holds from now on; ``None``: it is in, again where it was out."""
+    if state is None and state_of(store) is None:
+        return
+    value = {"back": time.time()} if state is None else state
+    write(os.path.join(store.root, _FILE), json.dumps(value, sort_keys=True).encode())
 
 
 def made(args: Dict[str, Any], *, hand: bool) -> Dict[str, Any]:

@@ -290,6 +290,7 @@ class Rollout:
         self.steps.sessions[host] = session
         self.pulse.add(session)
         self.locked.add(host)
+        self.steps.is_in(host)
         return current
 
     def _take_back(self) -> None:

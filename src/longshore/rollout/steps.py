@@ -39,6 +39,8 @@ class Steps:
         self.by_hand: set[str] = set()
         """Those that a person has taken out of it."""
         self._may_leave: dict[str, dict[str, str]] = {}
+        self._in_since: dict[str, float] = {}
+        """When hosts came back into it (monotonic, s)."""
 
     def lock(self, host: str) -> None:
         """Take the host's lock. One without a move takes it so that nobody else rolls out meanwhile."""
@@ -54,6 +56,8 @@ class Steps:
         if answer.get("trouble"):
             self.output.say(f"warning: {host}: what ran before is back, but: {answer['trouble']}")
         ill = self.story.balancing.ill if self.story.balancing else ()
+        if answer.get("in_for") is not None:
+            self._in_since[host] = time.monotonic() - float(answer["in_for"])
         if answer.get("out"):
             self.by_hand.add(host)
         elif answer["current"] and host not in ill:
@@ -72,11 +76,21 @@ class Steps:
                 why = f"for nobody else serves {', '.join(stay)} just now"
                 self.output.say(f"note: {host} stays in the load balancer, {why}")
 
+    def is_in(self, host: str) -> None:
+        """The host is back in the load balancer, by now at the latest."""
+        self._in_since[host] = time.monotonic()
+
     def _out(self, host: str, *, planned: bool = True) -> dict[str, Any]:
-        """How the host leaves the load balancer, for a step that may replace what serves there."""
+        """How the host leaves the load balancer, for a step that may replace what serves there. Waits until
+        the balancer has noticed that those who came back are in: for a moment it might have nobody."""
         balancing, asked = self.story.balancing, self._may_leave.get(host)
         if balancing is None or not asked:
             return {}
+        back = max((since for one, since in self._in_since.items() if one != host), default=0.0)
+        pause = back + balancing.wait - time.monotonic()
+        if pause > 0 and host in self.serving:
+            self.output.step(host, "waiting", "for the load balancer to notice who is back")
+            time.sleep(pause)
         replaced = balancing.replaced.get(host) if planned else None
         return {"out": balancing.args(asked, by=self.story.facts.by, replaced=replaced)}
 
@@ -174,8 +188,9 @@ class Steps:
         if host not in self.beside:
             run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(host, "switching", move.release)
+        args = {**self._args(move), **self._out(host)}
         self.serving.discard(host)
-        session.call(wire.SWITCH, {**self._args(move), **self._out(host)}, on_event=self._teller(host))
+        session.call(wire.SWITCH, args, on_event=self._teller(host))
         self.verify(host)
         self._serves(host)
         run_hooks("after_switch", move, self.story, session, self.output)
@@ -249,6 +264,7 @@ class Steps:
             elif kind == "out":
                 self.output.step(host, "out of the load balancer", f"{event['seconds']:g} s")
             elif kind == "in":
+                self.is_in(host)
                 self.output.step(host, "in the load balancer")
             elif kind == "note" and event["message"] not in self._noted:
                 self._noted.add(event["message"])  # once, not for each of fifty hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from longshore.tasks.command import task
@@ -96,7 +97,10 @@ def _act(op: str, doing: str, did: str, *, service: str, one_by_one: bool = Fals
             # One host at a time keeps the others serving; what fails on the first isn't done to the rest.
             batches = [(host,) for host in hosts] if one_by_one else [hosts]
             values: dict[str, Any] = {}
+            new: dict[str, Any] = {}
             for batch in batches:
+                if any(value.get("left") for value in new.values()) and batch[0] in outs:
+                    time.sleep(outs[batch[0]]["wait"])  # until the load balancer has noticed who is back
                 new, errors = fleet.each(batch, on)
                 values |= new
                 errors = drop_strangers(errors, service, last=batch is batches[-1] and not values)

@@ -3,6 +3,7 @@ need it."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +111,17 @@ def _ill(found: Balancing, seen: Mapping[str, Mapping[str, Any]]) -> frozenset[s
 # By hand, and for the daily commands
 
 
-def who_serves(fleet: Fleet, app: str, hosts: Collection[str]) -> frozenset[str]:
-    """Of these hosts, those that answer and that nobody has taken out of the load balancer."""
+def who_serves(fleet: Fleet, app: str, hosts: Collection[str], wait: float) -> frozenset[str]:
+    """Of these hosts, those that answer and that nobody has taken out of the load balancer. Returns when that
+    has noticed those that are back in since (``wait``, s)."""
     from longshore.agent import wire
 
     values, _ = fleet.ask(app, wire.OUT, {"do": "look"}, hosts=tuple(hosts))
-    return frozenset(host for host, value in values.items() if value["served"] and not value["out"])
+    serving = {host: value for host, value in values.items() if value["served"] and not value["out"]}
+    back = [value["in_for"] for value in serving.values() if value["in_for"] is not None]
+    if back and min(back) < wait:
+        time.sleep(wait - min(back))
+    return frozenset(serving)
 
 
 def out_args(fleet: Fleet, app: str, hosts: Collection[str], *, together: bool) -> dict[str, dict[str, Any]]:
@@ -127,7 +133,7 @@ def out_args(fleet: Fleet, app: str, hosts: Collection[str], *, together: bool) 
     if found is None:
         return {}
     found = replace(found, gaps=frozenset(found.asked))
-    serving = who_serves(fleet, app, found.asked)
+    serving = who_serves(fleet, app, found.asked, found.wait)
     told = {}
     for host in hosts:
         asked = found.may_leave(host, hosts if together else (), serving)

@@ -49,7 +49,7 @@ def _to_drain(fleet: Fleet) -> dict[str, Balancing]:
         )
     for name, one in found.items():
         chosen = set(fleet.chosen[name])
-        stay = who_serves(fleet, name, one.asked.keys() - chosen)
+        stay = who_serves(fleet, name, one.asked.keys() - chosen, one.wait)
         for service in sorted({service for host in chosen & one.asked.keys() for service in one.asked[host]}):
             if not one.serve(service) & stay:
                 raise LongshoreError(

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from longshore.lab import LabError, cgroups, content, machine, pip, registry, standins, state
+from longshore.lab import LabError, cgroups, content, machine, network, pip, registry, standins, state
 from longshore.lab.backend import choose
-from longshore.lab.commands import Process, run
+from longshore.lab.commands import Process, run, wait_until
 from longshore.lab.lab import Lab
 from longshore.lab.place import Network, Place, host_index
 from longshore.lab.state import HostState, LabState
@@ -165,8 +165,35 @@ def test_where_no_host_can_be_made_both_reasons_are_given(monkeypatch: pytest.Mo
         choose({})
     with pytest.raises(LabError, match="LONGSHORE_LAB_BACKEND is 'vm'"):
         choose({"LONGSHORE_LAB_BACKEND": "vm"})
+    with pytest.raises(LabError, match="'namespaces', and you are not root"):
+        choose({"LONGSHORE_LAB_BACKEND": "namespaces"})
     monkeypatch.setattr("longshore.lab.containers.refusal", lambda: "")
     assert choose({}) == "containers"
+
+
+def test_a_network_that_another_lab_has_is_not_given_again_where_interfaces_are_not_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert network.free_number(1, [1, None, 2]) == 3
+
+
+def test_a_registry_is_found_by_its_content_when_nobody_took_note_of_it(tmp_path: Path) -> None:
+    (tmp_path / "serve").write_text("import time; time.sleep(60)")
+    command = [sys.executable, "serve", str(tmp_path / "config.yml")]
+    with subprocess.Popen(command, cwd=tmp_path) as child:
+        try:
+            assert wait_until(
+                lambda: [one.pid for one in registry.running(tmp_path)] == [child.pid], timeout=5
+            )
+            assert registry.running(tmp_path / "other") == []
+        finally:
+            child.kill()
+
+
+def test_an_image_that_has_no_stand_in_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"no stand-in for 'nginx:1'.*postgres:15"):
+        standins.known(["redis:7", "nginx:1"])
 
 
 def test_the_mirror_is_debians_own_archive_not_another_source() -> None:

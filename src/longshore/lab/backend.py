@@ -38,6 +38,12 @@ class Backend(Protocol):
 
     def is_cut(self, host: HostState) -> bool: ...
 
+    def emulate(self) -> None:
+        """Have arm64 programs run in hosts. Raises ``LabError`` where that can't be had."""
+
+    def is_here(self) -> bool:
+        """Whether this machine has an address in the hosts' network, for a registry to listen at."""
+
     def join_files(self, name: str) -> list[Path]:
         """The ``cgroup.procs`` files that a program of the lab on this machine joins; none where not root."""
 
@@ -56,6 +62,12 @@ def choose(environ: Mapping[str, str] = os.environ) -> str:
     if asked:
         if asked not in BACKENDS:
             raise LabError(f"LONGSHORE_LAB_BACKEND is '{asked}'; it can be {' or '.join(BACKENDS)}.")
+        why = namespaces.refusal() if asked == "namespaces" else containers.refusal()
+        if why:
+            raise LabError(
+                f"LONGSHORE_LAB_BACKEND is '{asked}', and {why}.",
+                hint="Leave it out, and what works here is taken.",
+            )
         return asked
     no_namespaces = namespaces.refusal()
     if not no_namespaces:

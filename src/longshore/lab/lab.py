@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from longshore.errors import Problems
-from longshore.lab import network, registry, standins, state
+from longshore.lab import containers, network, registry, standins, state
 from longshore.lab.backend import Backend, choose, open_backend
 from longshore.lab.commands import LabError, run, wait_until
 from longshore.lab.content import host_files, learn_host_key, make_key
-from longshore.lab.machine import native_arch
-from longshore.lab.place import MOST_HOSTS, Network, Place, host_index
+from longshore.lab.place import Network, Place, host_index
 from longshore.lab.state import HostState, LabState
+from longshore.lab.wanted import asked_for, refuse_others
 from longshore.records import dataclass
 
 
@@ -104,11 +104,11 @@ class Lab:
         Hosts that run are left alone, hosts that are off are switched on. ``arch`` is by host, ``amd64`` or
         ``arm64``; a host keeps what it was made as, and asking for something else is an error.
         """
-        wanted = _wanted(hosts, arch or {}, bare)
+        wanted = asked_for(hosts, arch or {}, bare)
         with self._change():
             current = self._claimed()
             backend = self._backend(current)
-            _refuse_others(wanted, current.hosts, arch or {}, bare)
+            refuse_others(wanted, current.hosts, arch or {}, bare)
             off = [one for one in wanted if not backend.is_on(current.hosts.get(one.name, one))]
             if not off:
                 return
@@ -128,8 +128,10 @@ class Lab:
         """
         with self._change():
             current = self.state
-            if current.registry is not None:
-                current.registry.kill()
+            # Also one that was started by a command that was killed before taking note.
+            for process in [current.registry, *registry.running(self.place.home / "registry")]:
+                if process is not None:
+                    process.kill()
             if current.number is not None:
                 backend = self._backend(current)
                 with ThreadPoolExecutor(8) as pool:
@@ -138,6 +140,7 @@ class Lab:
         shutil.rmtree(self.place.home, ignore_errors=True)
         if purge:
             shutil.rmtree(self.place.cache, ignore_errors=True)
+            containers.forget_images()
 
     def stop(self, host: str) -> None:
         """Take the power from a host: nothing on it gets a chance to end well. Its disk stays."""
@@ -235,6 +238,11 @@ class Lab:
             backend = self._backend(current)
             if not (current.registry and current.registry.alive()):
                 backend.prepare([])
+                if not backend.is_here():
+                    raise LabError(
+                        "There can't be a registry: the engine's networks aren't on this machine.",
+                        hint="Use an engine of this machine (not Docker Desktop, not a rootless one).",
+                    )
                 home = self.place.home / "registry"
                 cached = self.place.cache / "images"
                 registry.copy_content(cached, home / "content", registry.repositories(cached))
@@ -262,6 +270,14 @@ class Lab:
         repositories = sorted({f"library/{name.partition(':')[0]}" for name in names})
         registry.copy_content(cached, self.place.home / "registry/content", repositories)
         return names
+
+    def registry_possible(self) -> bool:
+        """Whether a lab that is up can have one: it listens in the hosts' network, which must be here."""
+        return self._backend(self.state).is_here()
+
+    def emulate(self) -> None:
+        """Have arm64 programs run on this lab's hosts, for images of both architectures."""
+        self._backend(self.state).emulate()
 
     def registry_on(self) -> bool:
         """Whether the registry runs."""
@@ -350,35 +366,3 @@ class Lab:
         if wait_until(answers, timeout=60, pause=0.2):
             return None
         return LabError(f"It doesn't answer after 60 s: {last}", where=host.name)
-
-
-def _wanted(count: int, arch: Mapping[str, str], bare: Sequence[str]) -> list[HostState]:
-    """The hosts that were asked for; raises ``LabError`` for a name or architecture that can't be."""
-    if not 1 <= count <= MOST_HOSTS:
-        raise LabError(f"A lab has 1 to {MOST_HOSTS} hosts, not {count}.")
-    hosts = [f"h{index}" for index in range(1, count + 1)]
-    for name in (*arch, *bare):
-        if name not in hosts:
-            raise LabError(f"'{name}' isn't one of the hosts h1 to h{count}.")
-    for name, one in arch.items():
-        if one not in ("amd64", "arm64"):
-            raise LabError(
-                f"'{one}' isn't an architecture of practice hosts.", where=name, hint="Use amd64 or arm64."
-            )
-        if one not in (native_arch(), "arm64"):
-            raise LabError(f"This machine can't stand in for {one}.", where=name)
-    return [HostState(name, arch.get(name, native_arch()), name in bare) for name in hosts]
-
-
-def _refuse_others(
-    wanted: Sequence[HostState], there: Mapping[str, HostState], arch: Mapping[str, str], bare: Sequence[str]
-) -> None:
-    """Refuse to turn a host that is there into another kind of host."""
-    for host in wanted:
-        old = there.get(host.name)
-        if old and ((host.name in arch and old.arch != host.arch) or (host.name in bare and not old.bare)):
-            raise LabError(
-                f"It is there already, as {old.arch}{', bare' if old.bare else ''}.",
-                where=host.name,
-                hint="'invoke lab.down' removes it.",
-            )

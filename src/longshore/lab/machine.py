@@ -70,6 +70,14 @@ def claim(lab: str) -> None:
         IP_FORWARD.write_text("1")
 
 
+def runs_arm64() -> bool:
+    """Whether arm64 programs run here, also in roots without QEMU (binfmt_misc's flag F)."""
+    there = BINFMT.glob("*aarch64*")
+    return native_arch() == "arm64" or any(
+        "F" in entry.read_text().partition("flags: ")[2].split("\n")[0] for entry in there
+    )
+
+
 def emulate_arm64(lab: str, say: Say) -> None:
     """Let the machine, and so every practice host, run arm64 programs by QEMU.
 
@@ -84,8 +92,7 @@ def emulate_arm64(lab: str, say: Say) -> None:
             run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT])
             machine = replace(machine, binfmt_mount=True)
             _write(machine)
-        there = [entry for entry in BINFMT.iterdir() if "aarch64" in entry.name]
-        if any("F" in entry.read_text().partition("flags: ")[2].split("\n")[0] for entry in there):
+        if runs_arm64():
             return
         if not any(shutil.which(name) for name in ("qemu-aarch64-static", "qemu-aarch64")):
             install({"qemu-aarch64-static": "qemu-user-static"}, say)

@@ -51,7 +51,14 @@ class Namespaces:
         machine.claim(self.owner)
         network.up(self.net)
         if any(host.arch != machine.native_arch() for host in hosts):
-            machine.emulate_arm64(self.owner, self.say)
+            self.emulate()
+
+    def emulate(self) -> None:
+        """Have arm64 programs run in hosts, by QEMU."""
+        machine.emulate_arm64(self.owner, self.say)
+
+    def is_here(self) -> bool:
+        return True
 
     def create(self, host: HostState, content: Mapping[str, tuple[str, int]]) -> HostState:
         """Give a new host its disk, with these files on it (path to text and mode)."""

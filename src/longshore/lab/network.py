@@ -21,11 +21,10 @@ def free_number(wanted: int, taken: Collection[int | None] = ()) -> int:
 
     Raises ``LabError`` when there is none left.
     """
-    if shutil.which("ip") is None:
-        return wanted
+    listed = run(["ip", "-j", "-4", "address"]).stdout if shutil.which("ip") else "[]"
     used: list[ipaddress.IPv4Network] = [
         ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}").network
-        for link in json.loads(run(["ip", "-j", "-4", "address"]).stdout)
+        for link in json.loads(listed)
         for address in link.get("addr_info", [])
     ]
     numbers: list[int] = [*range(wanted, 256), *range(wanted)]

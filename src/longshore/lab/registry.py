@@ -17,6 +17,7 @@ from longshore.lab.state import locked
 JOIN = 'for procs in $LAB_JOIN; do echo 0 >"$procs"; done; exec "$0" "$@"'
 # What the filesystem driver of docker-registry 2.8 keeps below its root.
 STORAGE = "docker/registry/v2"
+SETTINGS = "config.yml"
 
 
 def program(cache: Path, say: Say) -> Path:
@@ -57,7 +58,7 @@ def start(home: Path, address: str, binary: Path, join: Sequence[Path] = ()) -> 
     Raises ``LabError`` with its log's end when it doesn't answer within 10 seconds.
     """
     home.mkdir(parents=True, exist_ok=True)
-    settings = home / "config.yml"
+    settings = home / SETTINGS
     settings.write_text(
         "version: 0.1\n"
         "log: {level: warn}\n"
@@ -82,6 +83,19 @@ def start(home: Path, address: str, binary: Path, join: Sequence[Path] = ()) -> 
         said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-2:])
         raise LabError(f"The registry at {address} didn't start: {said}")
     return process
+
+
+def running(home: Path) -> list[Process]:
+    """The processes of this machine that are the registry with its content below ``home``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[1:3] == [b"serve", os.fsencode(home / SETTINGS)]:
+            found.append(Process.of(int(path.parent.name)))
+    return [process for process in found if process is not None]
 
 
 def answers(address: str) -> bool:

@@ -81,13 +81,7 @@ def _bare(root: Path, say: Say) -> None:
     run([*chroot, "chpasswd"], stdin=f"{USER}:{PASSWORD}\n")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
-    certificates = machine_ca()
-    if certificates:
-        folder = root / "usr/local/share/ca-certificates/longshore-lab"
-        folder.mkdir(parents=True)
-        for number, certificate in enumerate(certificates):
-            (folder / f"{number}.crt").write_text(certificate)
-        run([*chroot, "update-ca-certificates"], log=log)
+    run([*chroot, "update-ca-certificates"], log=log)
 
 
 def _engine(layer: Path, lowest: Path) -> None:
@@ -116,20 +110,37 @@ def debootstrap(root: Path, log: Path, say: Say) -> None:
 
 
 def _settings(root: Path) -> None:
-    """What every root has: no service starts while packages are installed, no documentation, our proxy."""
-    guard = root / "usr/sbin/policy-rc.d"
-    guard.write_text("#!/bin/sh\nexit 101\n")
-    guard.chmod(0o755)
-    (root / "etc/dpkg/dpkg.cfg.d/longshore-lab").write_text(
-        "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n"
-        "path-exclude=/usr/share/locale/*\n"
-    )
-    proxy = run(["apt-config", "dump", "Acquire::http::Proxy"], check=False).stdout
-    proxy += run(["apt-config", "dump", "Acquire::https::Proxy"], check=False).stdout
-    (root / "etc/apt/apt.conf.d/90longshore-lab").write_text(f'APT::Install-Recommends "false";\n{proxy}')
-    ssh = root / "etc/ssh/sshd_config.d"
-    ssh.mkdir(parents=True, exist_ok=True)
-    (ssh / "longshore-lab.conf").write_text("PasswordAuthentication no\nPermitRootLogin prohibit-password\n")
+    for path, (text, mode) in settings_files().items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+
+def settings_files() -> dict[str, tuple[str, int]]:
+    """What every root has, path to text and mode: no service starts while packages are installed, no
+    documentation, this machine's proxy and its authorities, sshd by key only."""
+    proxy = ""
+    if shutil.which("apt-config"):
+        for scheme in ("http", "https"):
+            proxy += run(["apt-config", "dump", f"Acquire::{scheme}::Proxy"], check=False).stdout
+    return {
+        "usr/sbin/policy-rc.d": ("#!/bin/sh\nexit 101\n", 0o755),
+        "etc/dpkg/dpkg.cfg.d/longshore-lab": (
+            "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n"
+            "path-exclude=/usr/share/locale/*\n",
+            0o644,
+        ),
+        "etc/apt/apt.conf.d/90longshore-lab": (f'APT::Install-Recommends "false";\n{proxy}', 0o644),
+        "etc/ssh/sshd_config.d/longshore-lab.conf": (
+            "PasswordAuthentication no\nPermitRootLogin prohibit-password\n",
+            0o644,
+        ),
+        **{
+            f"usr/local/share/ca-certificates/longshore-lab/{number}.crt": (certificate, 0o644)
+            for number, certificate in enumerate(machine_ca())
+        },
+    }
 
 
 def _install(arguments: Sequence[str | Path], log: Path) -> None:

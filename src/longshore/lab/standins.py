@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from longshore.lab import pip, registry
 from longshore.lab.commands import LabError
-from longshore.lab.machine import Say, emulate_arm64, native_arch
+from longshore.lab.machine import Say, native_arch
 from longshore.lab.roots import script
 from longshore.lab.state import locked
 from longshore.records import dataclass
@@ -103,14 +103,20 @@ def hub_is_reached() -> bool:
         return False
 
 
+def known(images: Sequence[str]) -> None:
+    """Raise ``LabError`` for an image that has no stand-in."""
+    for image in images:
+        if image not in STAND_INS and image not in BASES:
+            there = ", ".join([*STAND_INS, *BASES])
+            raise LabError(f"There is no stand-in for '{image}'.", hint=f"There are: {there}.")
+
+
 def missing(cache: Path, images: Sequence[str], platforms: Sequence[str]) -> dict[str, list[str]]:
     """Which of these images aren't in the cache, with the architectures to build."""
+    known(images)
     index = _index(cache)
     found = {}
     for image in images:
-        if image not in STAND_INS and image not in BASES:
-            known = ", ".join([*STAND_INS, *BASES])
-            raise LabError(f"There is no stand-in for '{image}'.", hint=f"There are: {known}.")
         entry = index.get(image, {})
         have = entry.get("platforms", {}) if entry.get("recipe") == _recipe(image) else {}
         wanted = [arch for arch in platforms if arch not in have]
@@ -134,7 +140,7 @@ def build(cache: Path, wanted: Mapping[str, Sequence[str]], say: Say) -> None:
             lab.up(1)
             lab.registry_up()
             if any(arch != native_arch() for platforms in wanted.values() for arch in platforms):
-                emulate_arm64(lab.place.owner, say)
+                lab.emulate()
             builder = _Builder(lab, cache, say)
             for image, platforms in wanted.items():
                 builder.image(image, platforms)
@@ -152,6 +158,10 @@ class _Builder:
 
     def image(self, image: str, platforms: Sequence[str]) -> None:
         """Build one stand-in for these architectures, and put it into the cache."""
+        if image in BASES:
+            for arch in platforms:
+                self._base(image, arch)
+            return
         made = {}
         for arch in platforms:
             self.say(f"Building {image} for {arch}: a stand-in, made once and kept.")

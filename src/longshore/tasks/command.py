@@ -80,6 +80,10 @@ class _Single(Argument):
     def got_value(self) -> bool:
         return self._value is not None
 
+    def __repr__(self) -> str:
+        """As it is typed: Invoke puts this into its message about a value that is missing."""
+        return f"--{self.names[0]}"
+
 
 class FleetTask(Task):  # type: ignore[type-arg]
     """Invoke's, with options that are given once, and ``--accept-new`` where hosts are chosen."""

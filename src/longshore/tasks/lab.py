@@ -45,9 +45,10 @@ def up(
     name: str = "default",
 ) -> None:
     """Start practice hosts and the registry; what runs already is left alone."""
-    from longshore.lab import LabError
+    from longshore.lab import LabError, standins
     from longshore.tasks.words import whole
 
+    standins.known(image or [])
     count, kinds = whole(hosts, "--hosts", least=1), {}
     for word in arch or []:
         host, _, kind = word.partition("=")
@@ -56,7 +57,8 @@ def up(
         kinds[host] = kind
     lab = _lab(name)
     lab.up(count, arch=kinds, bare=bare or [])
-    lab.registry_up()
+    if lab.registry_possible():
+        lab.registry_up()
     if images or image:
         lab.stand_in(image or (), platforms=sorted({"amd64", *(host.arch for host in lab.status())}))
     _show(lab)
@@ -78,7 +80,10 @@ def _show(lab: Lab) -> None:
         kind = f"{host.arch}, bare" if host.bare else host.arch
         port = f":{host.port}" if host.port != 22 else ""
         print(f"{host.name:<5} {host.address + port:<16} {power:<8} {kind}")
-    print(f"registry {lab.registry}" if lab.registry_on() else "registry is off")
+    if not lab.registry_possible():
+        print("no registry: the engine's networks aren't on this machine")
+    else:
+        print(f"registry {lab.registry}" if lab.registry_on() else "registry is off")
 
 
 @task(

@@ -31,8 +31,10 @@ def smoke(
     deadline: str = "",
     json: bool = False,
 ) -> None:
-    """Run the inventory's smoke checks and the roles', from here; no host is logged in to. Exit code 1 when
-    one fails."""
+    """Run the inventory's smoke checks and the roles', from here; exit code 1 when one fails.
+
+    No host is logged in to.
+    """
     from dataclasses import replace
     from pathlib import Path
 

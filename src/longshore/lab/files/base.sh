@@ -8,7 +8,11 @@ command -v debootstrap >/dev/null || {
     apt-get install -y -q debootstrap debian-archive-keyring ubuntu-keyring
 } >/dev/null
 case $suite in
-bookworm | trixie) components=main mirror=$(awk '$1 == "deb" { print $2; exit }' /etc/apt/sources.list) ;;
+bookworm | trixie)
+    components=main
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        awk '!mirror && ($1 == "deb" || $1 == "URIs:") { mirror = $2 } END { print mirror }' || true)
+    ;;
 *) components=main,universe mirror= ;; # debootstrap knows where Ubuntu keeps this architecture
 esac
 root=$folder/root

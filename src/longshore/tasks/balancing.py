@@ -141,7 +141,10 @@ def before(fleet: Fleet) -> Before | None:
     environment = fleet.environment
     hosts = balancers(environment, fleet.limit)
     balancer = environment.balancer
-    if balancer is None or not hosts or not set(fleet.chosen) & set(balancer.apps):
+    if balancer is None or not set(fleet.chosen) & set(balancer.apps):
+        return None
+    if not hosts:
+        fleet.output.say(f"note: the balancer on {', '.join(balancer.hosts)} is left as it is (--limit)")
         return None
     from longshore.images.login import logins
     from longshore.images.reference import parse

@@ -38,9 +38,9 @@ def plan(
         from longshore.tasks.releasing import plan_app, render_app
 
         plans = [plan_app(fleet, name, render_app(fleet, name), deep=True) for name in fleet.chosen]
+        changes = _at_the_balancer(fleet)
         for one in plans:
             _show(fleet.output, one, diff=diff, breaking=_breaking(fleet, one), canary=_canary(fleet, one))
-        changes = _at_the_balancer(fleet)
         if save:
             from longshore.plan.saved import save as write
 
@@ -69,6 +69,7 @@ def _at_the_balancer(fleet: Fleet) -> list[str]:
     changes = balancer.plan()
     for text in changes or [f"balancer {', '.join(balancer.hosts)}: nothing to do"]:
         fleet.output.say(text)
+    fleet.output.say("")
     fleet.output.result({"balancer": list(balancer.hosts), "changes": changes})
     return changes
 

@@ -17,6 +17,10 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
 
     with open_fleet(env=env, app=app, limit=limit, json=json) as fleet:
         good = True
+        if fleet.environment.balancer is not None:
+            from longshore.tasks.balancer import show
+
+            good = show(fleet, limit)
         for name, hosts in fleet.chosen.items():
             project = fleet.target(name, hosts[0]).app.project
             values, errors = fleet.ask(name, wire.INSPECT, {"project": project})
@@ -41,10 +45,6 @@ def status(context: Any, env: str = "", app: str = "", limit: str = "", json: bo
                     fleet.output.say(f"{host}: {running_words(seen['lock'])}")
             fleet.output.result({"app": name, "hosts": values})
             raise_all(errors)
-        if fleet.environment.balancer is not None:
-            from longshore.tasks.balancer import show
-
-            good = show(fleet, limit) and good
         done(0 if good else 1)
 
 

@@ -100,7 +100,8 @@ def _act(op: str, doing: str, did: str, *, service: str, one_by_one: bool = Fals
             new: dict[str, Any] = {}
             for batch in batches:
                 if any(value.get("left") for value in new.values()) and batch[0] in outs:
-                    time.sleep(outs[batch[0]]["wait"])  # until the load balancer has noticed who is back
+                    fleet.output.step(batch[0], "waiting", "for the load balancer to notice who is back")
+                    time.sleep(outs[batch[0]]["wait"])
                 new, errors = fleet.each(batch, on)
                 values |= new
                 errors = drop_strangers(errors, service, last=batch is batches[-1] and not values)

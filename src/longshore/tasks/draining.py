@@ -71,7 +71,7 @@ def undrain(context: Any, env: str = "", app: str = "", limit: str = "", json: b
 
             def back(host: str, app: str = name) -> Any:
                 value = locked(fleet, app, host, wire.OUT, {"do": "back"})
-                fleet.output.step(host, "in the load balancer" if value["changed"] else "nothing to do", app)
+                fleet.output.step(host, "undrained" if value["changed"] else "nothing to do", app)
                 return value
 
             values, errors = fleet.each(fleet.chosen[name], back)

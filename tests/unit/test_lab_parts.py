@@ -175,6 +175,7 @@ def test_a_network_that_another_lab_has_is_not_given_again_where_interfaces_are_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr(network, "exists", lambda _: False)
     assert network.free_number(1, [1, None, 2]) == 3
 
 

@@ -60,7 +60,7 @@ BALANCED = Section(
         Setting(
             "wait",
             duration("10s"),
-            "How long the balancer may take to notice: its interval times the failures that it wants.",
+            "How long the balancer may take to notice, either way: its interval times its threshold.",
             "10s",
         ),
         Setting(

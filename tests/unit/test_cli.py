@@ -72,6 +72,8 @@ def test_an_unknown_environment_is_told_with_the_known_ones(project: Path) -> No
 def test_an_unknown_host_or_app_is_told_with_the_nearest(project: Path) -> None:
     code, _, said = _run(project, "deploy", "--env", "prod", "--limit", "wbe1")
     assert (code, "web1" in said) == (1, True)
+    code, _, said = _run(project, "render", "--env", "prod", "--host", "wbe1")
+    assert (code, "web1" in said, "--host: " in said) == (1, True, True)
     code, _, said = _run(project, "deploy", "--env", "prod", "--app", "shpo")
     assert (code, "shop" in said) == (1, True)
 
@@ -126,6 +128,11 @@ def test_a_host_that_refuses_the_connection_is_told_and_nothing_was_changed(proj
     assert code == 1
     assert "web1" in said
     assert "nothing was changed on any host" in said
+
+
+def test_an_option_without_its_value_is_named_as_it_is_typed(project: Path) -> None:
+    code, _, said = _run(project, "deploy", "--env")
+    assert (code, said) == (1, "Flag --env needed value and was not given one!\n")
 
 
 def test_errors_are_json_with_json(project: Path) -> None:

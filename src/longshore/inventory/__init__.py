@@ -4,7 +4,7 @@ This is the façade; everything else in the package is private to it, but for
 :mod:`~longshore.inventory.model` (the shapes) and :mod:`~longshore.inventory.patterns`.
 """
 
-from longshore.inventory.choose import Selection, select
+from longshore.inventory.choose import Selection, one_host, select
 from longshore.inventory.explaining import explain, mask
 from longshore.inventory.files import environments, find_root
 from longshore.inventory.hidden import looks_secret, masked_values, public_names
@@ -60,5 +60,6 @@ __all__ = [
     "mask",
     "public_names",
     "resolve_secrets",
+    "one_host",
     "select",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longshore.errors import InventoryError
 from longshore.inventory import patterns
-from longshore.inventory.model import Environment
+from longshore.inventory.model import Environment, Host
 from longshore.inventory.nearest import did_you_mean
 
 Selection = tuple[tuple[str, tuple[str, ...]], ...]
@@ -49,3 +49,15 @@ def select(environment: Environment, limit: str | None = None, app: str | None =
             hint=f"It runs on: {', '.join(dict.fromkeys(h for a in wanted for h in environment.apps[a]))}.",
         )
     return selection
+
+
+def one_host(environment: Environment, name: str) -> Host:
+    """The host that ``--host`` names. Raises ``InventoryError`` when there is none."""
+    found = environment.hosts.get(name)
+    if found is None:
+        raise InventoryError(
+            f"There is no host named {name!r} in {environment.name}.",
+            where="--host",
+            hint=did_you_mean(name, environment.hosts, list_all="Its hosts"),
+        )
+    return found

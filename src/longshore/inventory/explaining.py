@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from longshore.errors import InventoryError, Where
+from longshore.inventory.choose import one_host
 from longshore.inventory.hidden import looks_secret, secret_header
 from longshore.inventory.kinds import Kind
 from longshore.inventory.model import Environment, EnvValue, Host, Source, Variable
@@ -28,13 +29,7 @@ def explain(
     has its default as the value (``None`` when it has none). Secrets are ``***`` unless ``reveal``. Raises
     ``InventoryError`` for an unknown host, app or name.
     """
-    found = environment.hosts.get(host)
-    if found is None:
-        raise InventoryError(
-            f"There is no host named {host!r} in {environment.name}.",
-            where="--host",
-            hint=did_you_mean(host, environment.hosts, list_all="Its hosts"),
-        )
+    found = one_host(environment, host)
     first, _, rest = name.partition(".")
     if first == "env" and rest:
         return _env(environment, found, rest, app, reveal=reveal)

@@ -36,12 +36,14 @@ def render(
     from pathlib import Path
 
     from longshore.console import Masks, make_output
-    from longshore.inventory import find_root, load, masked_values, resolve_secrets, select
+    from longshore.inventory import find_root, load, masked_values, one_host, resolve_secrets, select
     from longshore.render.write import write_bundle
     from longshore.secrets.keyring import Keyring
 
     environment = load(find_root(Path.cwd()), env, overrides=set or (), keyring=Keyring())
-    chosen = dict(select(environment, host or limit or None, app or None))
+    if host:
+        limit = f"{limit or 'all'}:&{one_host(environment, host).name}"
+    chosen = dict(select(environment, limit or None, app or None))
     output = make_output(as_json=json)
     output.masks = Masks(masked_values(environment))
     try:

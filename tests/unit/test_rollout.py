@@ -274,5 +274,5 @@ def test_the_more_hosts_there_are_the_less_often_each_tells_of_its_progress() ->
         pause: float = Steps(_story(fleet, "2"), {}, make_output(stream=io.StringIO())).lock_args()["pause"]
         return 1 / pause
 
-    assert lines(1) == lines(4) == 5  # a second, each
-    assert 50 * lines(50) == 100 * lines(100) == 20  # a second, of all
+    assert lines(1) == lines(2) == 5  # a second, each
+    assert 50 * lines(50) == 100 * lines(100) == 10  # a second, of all

@@ -41,9 +41,14 @@ _NEEDS_LOCK = {
 
 _TICK = 1.0
 _PROGRESS = ("compose", "pull")
+_STATES = ("stage", "health")
+"""What is progress, too, where there are many hosts; that a step is over is told in any case."""
 _WRITTEN = ("line", "lines", "message", "output")
 """The facts of an event that programs wrote, and not the agent."""
 _PROGRESS_PAUSE = 0.2
+_OF_MANY = 1.0
+"""Seconds between two lines of one host from which on there are so many hosts that only a step which takes
+longer has any."""
 
 
 class Agent:
@@ -75,6 +80,8 @@ class Agent:
         self.facts: Dict[str, Dict[str, Any]] = {}
         """App to whose run it is: ``by``, ``git``."""
         self.answering = 0
+        self.asked = 0.0
+        """When the request came that is being answered (monotonic, s)."""
         self.told: Dict[str, float] = {}
         self.pause = _PROGRESS_PAUSE
         self.lease = 0.0
@@ -147,15 +154,17 @@ class Agent:
         Progress is for the eye: of what comes faster than it can be read, the rest is left out. Each line
         costs the controller a third of a millisecond, and there may be fifty hosts.
         """
-        if kind in _PROGRESS:
+        many = self.pause > _OF_MANY
+        if kind in _PROGRESS or (many and kind in _STATES):
             now = time.monotonic()
-            if now - self.told.get(kind, -self.pause) < self.pause:
+            if now - max(self.told.get(kind, 0.0), self.asked if many else 0.0) < self.pause:
                 return
             self.told[kind] = now
         self.say({"id": self.answering, "type": "event", "kind": kind, **self._masked(facts)})
 
     def answer(self, request: Dict[str, Any], payload: bytes) -> None:
         self.answering = int(request.get("id", 0))
+        self.asked = time.monotonic()
         self.app = ""
         try:
             value = self.handle(str(request.get("op")), dict(request.get("args") or {}), payload)

@@ -15,7 +15,7 @@ from longshore.rollout.hooks import run_hooks
 from longshore.rollout.moves import Move, Story
 
 _PAUSE = 0.2
-_LINES = 20
+_LINES = 10
 """Lines of progress that may come in a second, from all hosts: nobody reads more, and each costs us CPU."""
 
 

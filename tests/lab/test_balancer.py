@@ -170,5 +170,5 @@ def _closed_and_held(project: Project) -> None:
     assert hosts_up(project) == {"h1": True, "h2": True}
     # Nobody comes past it by asking as the balancer does.
     name = {"X-Longshore-Check": "shop:web"}
-    assert ask(project.lab, "/.longshore/check/shop/web", headers=name)[0] == 503
     assert project.run("maintenance", "off", "--env", "try").code == 0
+    assert ask(project.lab, "/.longshore/check/shop/web", headers=name)[0] == 403

@@ -13,9 +13,11 @@ from tests.unit.inventory_project import loaded, problems
 
 from longshore.agent import balancing, maintenance, overlays, pausing
 from longshore.agent.fail import Refusal
+from longshore.doctor.want import Wishes
 from longshore.inventory.model import Environment
 from longshore.render.balancer import balancer_file
 from longshore.render.proxy import proxy_file
+from longshore.tasks.balancing import balancers
 
 WEB = "web: {proxy: {port: 8000, hosts: shop.test, health: /health}}"
 
@@ -235,6 +237,14 @@ def test_what_is_the_hosts_own_affair_is_not_done_twice(tmp_path: Path) -> None:
     )
     assert asked["middlewares"] == ["shop:web:balancer:path"]
     assert own["middlewares"]["shop:web:balancer:path"] == {"replacePath": {"path": "/well"}}
+    # Whoever else asks there doesn't reach the app, which might say yes to anything.
+    others = own["routers"]["shop:web:balancer:others"]
+    assert (others["rule"], others["priority"]) == (
+        "Path(`/.longshore/check/shop/web`)",
+        asked["priority"] - 1,
+    )
+    nobody = {"ipAllowList": {"sourceRange": ["255.255.255.255/32"]}}
+    assert [own["middlewares"][name] for name in others["middlewares"]] == [nobody]
     # A client has a cookie of each: of the host, and of the container there.
     names = {one["services"]["shop:web"]["loadBalancer"]["sticky"]["cookie"]["name"] for one in (front, own)}
     assert len(names) == 2
@@ -272,7 +282,7 @@ class Traefik:
         self.done: list[str] = []
 
     def image(self, ref: str) -> dict[str, Any]:
-        return {"Id": ref}
+        return {"Id": ref.partition("@")[0]}
 
     def current(self) -> dict[str, Any] | None:
         return {"Id": "1"} if self.runs else None
@@ -414,6 +424,39 @@ def test_another_environments_balancer_and_a_hosts_own_proxy_are_left_alone(
     (tmp_path / "state/shop/current").symlink_to("releases/0123456789ab")
     with pytest.raises(Refusal, match="this host's proxy serves shop here"):
         step("widen", project())
+
+
+def test_a_tag_in_the_place_of_its_digest_is_no_other_image(step: Step, traefik: Traefik) -> None:
+    step("widen", project())
+    assert traefik.runs is not None
+    traefik.runs["image"] += "@sha256:0"
+    assert step("plan", project())["changes"] == []
+    traefik.runs["image"] = "traefik:v2"
+    assert step("plan", project())["changes"] == [
+        "its Traefik is replaced, for its image is another one (traefik:v3)"
+    ]
+    traefik.runs["grace"] = 1
+    assert "for its settings are other ones" in step("plan", project())["changes"][0]
+
+
+def test_a_limit_that_does_not_name_the_balancer_leaves_it_alone(tmp_path: Path) -> None:
+    environment = loaded(tmp_path, project())
+    for limit, hosts in (
+        ("", ("lb1",)),
+        ("web", ()),
+        ("all:!h1", ("lb1",)),
+        ("all:!lb", ()),
+        ("lb1", ("lb1",)),
+    ):
+        assert balancers(environment, limit) == hosts
+
+
+def test_doctor_looks_at_a_balancers_host_as_at_one_with_a_proxy(tmp_path: Path) -> None:
+    environment = loaded(tmp_path, project())
+    wishes = Wishes(environment, environment.apps, here=lambda: True)
+    assert wishes.hosts == ("lb1", "h1", "h2")
+    wanted = wishes.of("lb1")
+    assert (wanted.ports, wishes.images["lb1"], wanted.apps) == ((80,), ("traefik:v3",), ())
 
 
 def test_a_host_that_does_not_answer_is_named(step: Step, traefik: Traefik) -> None:

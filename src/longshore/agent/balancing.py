@@ -94,14 +94,23 @@ class Balancing:
         return said + [f"{app} is no longer answered" for app in self._gone()]
 
     def _changes_of_the_proxy(self) -> List[str]:
+        wanted = self.file["host"]
+        known = self.proxy.wanted() or {}
+        title = str(wanted["image"]).partition("@")[0]
         if self.proxy.current() is None:
-            return [f"the balancer starts ({self._image()})"]
-        if self.proxy.wanted() != self.file["host"]:
-            return [f"its Traefik is replaced, for its settings are other ones ({self._image()})"]
+            return [f"the balancer starts ({title})"]
+        if {**known, "image": ""} != {**wanted, "image": ""}:
+            return [f"its Traefik is replaced, for its settings are other ones ({title})"]
+        if not self._is_one(known["image"], wanted["image"]):
+            return [f"its Traefik is replaced, for its image is another one ({title})"]
         return []
 
-    def _image(self) -> str:
-        return str(self.file["host"]["image"]).partition("@")[0]
+    def _is_one(self, ref: str, other: str) -> bool:
+        """Whether both are one image: by digest here, and by its tag when the registry doesn't answer."""
+        if ref == other:
+            return True
+        one, two = (self.proxy.engine.image(name) for name in (ref, other))
+        return one is not None and two is not None and one["Id"] == two["Id"]
 
     def _there(self, app: str) -> Config:
         return overlays.bare(self.proxy.file_of(app), app)

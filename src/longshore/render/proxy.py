@@ -31,6 +31,8 @@ CHECK = "X-Longshore-Check"
 """The header of a balancer's question, with the name of the service. It takes it from its own clients."""
 _FIRST = 30_000_000
 """The priority of the routes by which it asks: before all of any app."""
+_NOBODY = "255.255.255.255/32"
+"""No request comes from there."""
 
 _BUCKETS = (
     0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.2, 2.0, 3.0,
@@ -204,12 +206,21 @@ class Dynamic:
         label = name + wire.ASKED
         asking = " || ".join(f"ClientIP(`{network}`)" for network in behind.addresses)
         path = {"replacePath": {"path": behind.health.partition("?")[0]}}
+        rule = f"Path(`{check_path(name)}`)"
+        router = {"service": name, "entryPoints": ["web"]}
         self.http["routers"][label] = {
-            "rule": f"Path(`{check_path(name)}`) && Header(`{CHECK}`, `{name}`) && ({asking})",
+            **router,
+            "rule": f"{rule} && Header(`{CHECK}`, `{name}`) && ({asking})",
             "priority": _FIRST,
-            "service": name,
-            "entryPoints": ["web"],
             "middlewares": [self.middleware(named(name, "balancer", "path"), path)],
+        }
+        # An app that answers every path with its front page would say yes to whoever may not ask.
+        nobody = {"ipAllowList": {"sourceRange": [_NOBODY]}}
+        self.http["routers"][named(name, "balancer", "others")] = {
+            **router,
+            "rule": rule,
+            "priority": _FIRST - 1,
+            "middlewares": [self.middleware(named(name, "balancer", "nobody"), nobody)],
         }
 
     def router(

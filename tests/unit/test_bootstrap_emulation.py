@@ -74,6 +74,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(emulation, "need_known", lambda fields: None)
     monkeypatch.setattr(emulation, "need_space", lambda *folders: None)
     monkeypatch.setattr(emulation, "run", lambda argv: (1, ""))
+    monkeypatch.setattr(emulation, "BROUGHT", tmp_path / "binfmt.d")
+    monkeypatch.setattr(emulation, "KNOWN", tmp_path / "binfmts")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/sbin/{name}")
     monkeypatch.setattr(emulation, "note", notes.append)
     monkeypatch.setattr(
         emulation, "lacking", lambda asked: lacking(asked, folder=tmp_path, machine="x86_64", built=())
@@ -95,6 +98,52 @@ def test_it_is_installed_where_it_is_lacking_and_only_said_in_a_check(
     again = Changes(check=False)
     emulation.bring(again, ALL[:3], lock_timeout=1)
     assert not again.made
+
+
+CONF = r":qemu-aarch64:M::\x7f\x45:\xff\x00:/usr/libexec/qemu-binfmt/aarch64-binfmt-P:OPF"
+
+
+def _conf(tmp_path: Path) -> None:
+    for name in ("binfmt.d", "binfmts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "binfmt.d" / "qemu-aarch64.conf").write_text(CONF + "\n")
+
+
+def test_without_systemd_the_kernel_is_told_what_the_package_has_for_it(
+    host: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _conf(tmp_path)
+    ran: list[list[str]] = []
+
+    def run(argv: list[str]) -> tuple[int, str]:
+        if argv[0] != "update-binfmts":
+            return 0, "installed"
+        ran.append(argv)
+        _register(tmp_path, "aarch64")
+        return 0, ""
+
+    monkeypatch.setattr(emulation, "run", run)
+    told = ["have the kernel run programs of linux/arm64 with QEMU"]
+    checked, changes, again = Changes(check=True), Changes(check=False), Changes(check=False)
+    for one, made in ((checked, told), (changes, told), (again, [])):
+        emulation.bring(one, ("linux/arm64",), lock_timeout=1)
+        assert one.made == made
+    assert [" ".join(one) for one in ran] == [
+        "update-binfmts --package longshore --install qemu-aarch64 /usr/libexec/qemu-binfmt/aarch64-binfmt-P"
+        r" --offset 0 --magic \x7f\x45 --mask \xff\x00 --fix-binary yes --preserve yes"
+    ]
+    assert host == []
+
+
+def test_what_a_person_has_switched_off_stays_off(
+    host: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _conf(tmp_path)
+    (tmp_path / "binfmts" / "qemu-aarch64").write_text("")
+    monkeypatch.setattr(emulation, "run", lambda argv: (0, "installed"))
+    changes = Changes(check=False)
+    emulation.bring(changes, ("linux/arm64",), lock_timeout=1)
+    assert changes.made == [] and "the kernel isn't told to run linux/arm64" in host[-1]
 
 
 def test_what_nobody_offers_is_a_note_and_no_failure(

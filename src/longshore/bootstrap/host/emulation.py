@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from longshore.bootstrap.host.apt import Apt
@@ -17,6 +19,10 @@ from longshore.bootstrap.host.say import Changes, note
 from longshore.bootstrap.host.system import need_known, need_space, release, run
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
+BROUGHT = Path("/usr/lib/binfmt.d")
+"""What packages bring for systemd-binfmt (binfmt.d(5))."""
+KNOWN = Path("/var/lib/binfmts")
+"""What binfmt-support has been told of, switched on or off."""
 _QEMU = {
     "linux/amd64": "x86_64",
     "linux/386": "i386",
@@ -95,8 +101,8 @@ def bring(changes: Changes, platforms: Sequence[str], *, lock_timeout: float) ->
     missing = tuple(one for one in missing if one not in unknown)
     if missing and not _installed():
         _install(changes, missing, lock_timeout)
-    if missing and not changes.check:
-        _check(missing)
+    if _installed() or not changes.check:
+        _tell_kernel(changes, missing)
 
 
 def _install(changes: Changes, missing: Sequence[str], lock_timeout: float) -> None:
@@ -122,13 +128,47 @@ def _installed() -> bool:
     return False
 
 
-def _check(missing: Sequence[str]) -> None:
+def _tell_kernel(changes: Changes, missing: Sequence[str]) -> None:
     """Installed is not yet registered: a person may have switched it off, or nothing here does it."""
-    if lacking(missing) and Path("/run/systemd/system").is_dir():
-        run(["systemctl", "restart", "systemd-binfmt.service"])
     still = lacking(missing)
+    if still and Path("/run/systemd/system").is_dir():
+        if not changes.check:
+            run(["systemctl", "restart", "systemd-binfmt.service"])
+    else:
+        # Since Debian 13 QEMU's packages leave it to systemd alone.
+        for one in still:
+            words = _registration(_cpu(one))
+            if words:
+                changes.make(f"have the kernel run programs of {one} with QEMU", partial(_do, words))
+    still = () if changes.check else lacking(missing)
     if still:
         note(
             f"QEMU is installed, and the kernel isn't told to run {', '.join(still)} with it:"
             " `systemctl restart systemd-binfmt`, or `update-binfmts --enable`, on the host"
         )
+
+
+def _do(words: Sequence[str]) -> None:
+    run(words)
+
+
+def _registration(cpu: str) -> list[str]:
+    """How binfmt-support is told to register it, now and at every boot, as the package has it for systemd;
+    empty where there is nothing to tell, or somebody has."""
+    try:
+        text = (BROUGHT / f"qemu-{cpu}.conf").read_text().strip()
+    except OSError:
+        return []
+    fields = text.split(":")
+    if (
+        len(fields) != 8
+        or fields[2] != "M"
+        or (KNOWN / fields[1]).exists()
+        or not shutil.which("update-binfmts")
+    ):
+        return []
+    _, name, _, offset, magic, mask, interpreter, flags = fields
+    words = ["update-binfmts", "--package", "longshore", "--install", name, interpreter]
+    words += ["--offset", offset or "0", "--magic", magic, "--mask", mask, "--fix-binary", "yes"]
+    words += ["--preserve", "yes"] if "P" in flags else []
+    return words + (["--credentials", "yes"] if "C" in flags else [])

@@ -39,7 +39,7 @@ all:
     longshore:
       registries: {{docker.io: {{mirror: 'http://{project.lab.registry}', insecure: true}}}}
       proxy: {{grace: 4s}}
-      balancer: {{hosts: lb}}
+      balancer: {{hosts: lb, interval: 500ms, timeout: 1s}}
       apps:
         shop:
           hosts: web
@@ -135,13 +135,10 @@ def test_no_request_fails_at_the_balancer_and_a_dead_host_costs_only_what_was_un
         gone = time.monotonic()
         while hosts_up(project) != {"h1": True, "h2": False}:
             assert time.monotonic() < gone + 10, "the balancer doesn't notice it"
-        time.sleep(2)
+        time.sleep(1)
     # What had been sent to it is lost; whoever came later found the other one.
     wrong = [one for one in load.outcomes if one.wrong]
     assert not [one for one in wrong if one.began > gone], load.failures()
-    # The rest goes on without it; without the balancer nothing does.
-    assert "there is no route to" in project.run("status", "--env", "try").err
-    lab.start("h2")
     lab.stop(LB)
     refused = ground.deploy("r4")
     assert refused.code == 1
@@ -164,7 +161,7 @@ def _https(project: Project, ca: Path) -> None:
 def _closed_and_held(project: Project) -> None:
     """Maintenance and a pause are the hosts' answer, and no reason to take them out."""
     assert project.run("maintenance", "on", "--env", "try").code == 0
-    time.sleep(2.5)
+    time.sleep(1.5)
     status, headers, body = ask(project.lab)
     assert (status, headers["retry-after"], b"<html" in body) == (503, "300", True)
     assert hosts_up(project) == {"h1": True, "h2": True}

@@ -162,7 +162,7 @@ def test_hosts_believe_just_the_balancers_addresses_and_leave_https_to_it(tmp_pa
     assert made.balancer.proxies["lb1"].secure
     # A host out of it is noticed after two questions and the time of one.
     assert target.app.balanced is not None
-    assert target.app.balanced.seconds == 3.0
+    assert target.app.balanced.seconds == 5.0
 
 
 # What is rendered
@@ -198,7 +198,7 @@ def test_the_balancers_routes_are_just_these(tmp_path: Path) -> None:
                             "hostname": "shop.test",
                             "headers": {"X-Longshore-Check": "shop:web"},
                             "interval": "1s",
-                            "timeout": "1s",
+                            "timeout": "3s",
                             "followRedirects": False,
                         },
                     }

@@ -25,7 +25,8 @@ class BalancerSettings:
     apps: tuple[str, ...] | None = None
     """The apps that it stands before; ``None``: all that have a service with ``proxy``."""
     interval: float = 1.0
-    timeout: float = 1.0
+    timeout: float = 3.0
+    """As a host's own proxy has it: one that is too strict takes all hosts out when all are busy."""
     where: Where = Where("")
 
     @property
@@ -97,9 +98,9 @@ BALANCER = Section(
         ),
         Setting(
             "timeout",
-            duration("2s", minimum=0.1, shortest="100ms"),
+            duration("5s", minimum=0.1, shortest="100ms"),
             "When that is taken for no answer.",
-            "1s",
+            "3s",
             scope="environment",
         ),
     )

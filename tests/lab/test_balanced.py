@@ -22,6 +22,7 @@ from longshore.lab import Lab
 pytestmark = pytest.mark.lab
 
 WEB, BALANCER = ("h1", "h2"), "h3"
+HOOKS = ("before_switch", "after_switch", "on_rollback")
 
 
 def _balancer(addresses: list[str]) -> tuple[str, str]:
@@ -103,10 +104,14 @@ smoke:{checks}
     )
     project.write("compose.yml", COMPOSE)
     project.write("server.py", (Path(__file__).parents[1] / "load/server.py").read_text())
+    for name in HOOKS:
+        told = 'echo "$LONGSHORE_STEP $LONGSHORE_HOST of $LONGSHORE_HOSTS" >>hooks.log\n'
+        project.write(f"hooks/{name}", f"#!/bin/sh\n{told}").chmod(0o755)
     load = Load([(lab.addresses[BALANCER], 80)], rate=40, slow=0.5, late=25.0)
     made = Ground(project, WEB, load)
     first = made.deploy("r0")
     assert first.code == 0, first.all
+    _hooks_of(made)
     static, routes = _balancer(places)
     image = f"{lab.registry}/library/traefik:v3"
     lab.ssh(BALANCER, ["mkdir", "-p", "/srv/lb"])
@@ -129,8 +134,11 @@ def test_no_request_fails_while_a_service_is_replaced_in_place_host_by_host(grou
         good = ground.deploy("r1")
         assert good.code == 0, good.all
         assert "batch 2 of 2: h2" in good.out, good.all
+        one_by_one = [f"{hook} {host} of h1 h2" for host in WEB for hook in HOOKS[:2]]
+        assert _hooks_of(ground) == one_by_one
         dies = ground.deploy("r2", EXIT_AT_ONCE="1")
         assert dies.code == 1, dies.all
+        assert _hooks_of(ground) == ["before_switch h1 of h1 h2", "on_rollback h1 of h1 h2"]
         broken = ground.deploy("r3", BROKEN_LATER="1")
         assert broken.code == 1, broken.all
         back = ground.project.run("rollback", "--env", "try")
@@ -141,6 +149,14 @@ def test_no_request_fails_while_a_service_is_replaced_in_place_host_by_host(grou
     assert watch.out == set(WEB)
     assert not watch.both
     assert set(load.answered_by(0)) >= {"r0", "r1"}
+
+
+def _hooks_of(ground: Ground) -> list[str]:
+    """What the hooks on the controller have written since the last time."""
+    log = ground.project.root / "hooks.log"
+    lines = log.read_text().splitlines()
+    log.write_text("")
+    return lines
 
 
 def _killed_while_out(ground: Ground, watch: Watch) -> None:

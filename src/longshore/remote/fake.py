@@ -275,6 +275,16 @@ class FakeSession:
     def _locks(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         return {"lock": app.lock, "hold": app.hold}
 
+    def _out(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {"out": True, "back": False}.get(args["do"], app.out)
+        changed, app.out = wanted != app.out, wanted
+        return {
+            "out": "out" if app.out else "",
+            "in_for": None,
+            "served": bool(app.running),
+            "changed": changed,
+        }
+
     def _history(self, app: FakeApp, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return app.history[-int(args.get("limit") or 20) :]
 

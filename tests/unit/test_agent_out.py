@@ -243,6 +243,19 @@ def test_a_way_back_that_fails_puts_the_host_in_all_the_same(
     assert Journal(away.store.root).unfinished() is not None
 
 
+def test_a_host_that_cannot_leave_goes_back_all_the_same(
+    away: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving.come_back(away.engine, away.store, _silent)
+    ups: list[str] = []
+    monkeypatch.setattr(_Proxy, "refuses", True)
+    monkeypatch.setattr(Switch, "_up", lambda self, release, **_: ups.append(release))
+    monkeypatch.setattr(Switch, "verify", lambda self, release: {})
+    assert away.revert({"out": {**ARGS, "always": True}})["reverted"]
+    assert ups == [OLD]
+    assert out.state_of(away.store) is None
+
+
 def test_a_proxy_that_does_not_run_reads_that_the_host_is_in_when_it_starts(
     away: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

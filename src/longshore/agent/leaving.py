@@ -117,7 +117,10 @@ def leave_for(
     only: str = "",
 ) -> None:
     """``leave``, before ``release`` is brought; or, with ``only``, before no more than what this service
-    needs is. ``args`` also have ``replaced``: see there."""
+    needs is. ``args`` also have ``replaced``: see there.
+
+    Raises ``Refusal`` also when the controller has gone meanwhile: nothing is replaced then.
+    """
     if not args or not args.get("asked"):
         return
     names = replaced(engine, store, release, args.get("replaced"))
@@ -125,6 +128,26 @@ def leave_for(
         names &= needs(only, store.manifest(release)["services"])
         args = {**args, "always": False}
     leave(engine, store, emit, release, args, names, given_up)
+    if given_up and given_up():
+        raise Refusal(wire.LOCK_LOST, "the controller went while requests were waited for")
+
+
+def leave_to_go_back(
+    engine: Engine,
+    store: AppStore,
+    emit: Emit,
+    back: Optional[str],
+    failed: str,
+    args: Optional[Dict[str, Any]],
+    given_up: Optional[GivenUp],
+) -> None:
+    """``leave_for``, on the way from ``failed`` to ``back`` (``None``: nothing), which nothing may stop."""
+    if args and back is None:
+        args = {**args, "always": True}
+    try:
+        leave_for(engine, store, emit, back or failed, args, given_up)
+    except (Refusal, EngineError, OSError) as error:
+        emit("note", message=f"it goes back without having left the load balancer: {error}")
 
 
 def _go(

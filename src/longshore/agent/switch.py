@@ -103,14 +103,8 @@ class Switch:
         leaving.settle(self.engine, self.store, self.emit)
         return {"code": 0}
 
-    def _leave(
-        self, release: str, out: Optional[Dict[str, Any]], *, back: bool = False, only: str = ""
-    ) -> None:
-        """Out of the load balancer (``leaving.leave_for``). Going ``back`` goes on without its controller;
-        all else is given up before anything is replaced."""
+    def _leave(self, release: str, out: Optional[Dict[str, Any]], *, only: str = "") -> None:
         leaving.leave_for(self.engine, self.store, self.emit, release, out, self.given_up, only=only)
-        if out and not back and self.given_up and self.given_up():
-            raise Refusal(wire.LOCK_LOST, "the controller went while requests were waited for")
 
     def try_out(self, release: str, out: Optional[Dict[str, Any]] = None) -> Optional["Canary"]:
         """Have ``release`` run beside the current one, which goes on serving, so that it can get a part of
@@ -293,6 +287,8 @@ class Switch:
         return {"release": back, "reverted": True, **closing.told(self.store), **more}
 
     def _bring_back(self, back: Optional[str], failed: str, out: Optional[Dict[str, Any]] = None) -> None:
+        if not closing.sealed(self.store):
+            leaving.leave_to_go_back(self.engine, self.store, self.emit, back, failed, out, self.given_up)
         for last in (False, True):
             started = time.monotonic()
             try:
@@ -300,11 +296,9 @@ class Switch:
                 if closing.sealed(self.store):
                     closing.stop(self.engine, self.store, self.emit)
                 elif back is None:
-                    self._leave(failed, out and {**out, "always": True}, back=True)
                     bluegreen.forget_routes(self.store)
                     self.compose(failed).down(self._line)
                 else:
-                    self._leave(back, out, back=True)
                     self._up(back)
                     self.verify(back)
                 return

@@ -1,22 +1,20 @@
-"""The agent's session: requests in, events and results out (:mod:`longshore.agent.wire`)."""
+"""The agent's session: what is done about each request of the controller."""
 
 import io
-import json
 import os
-import queue
 import signal
 import sys
 import threading
-import time
-from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional
 
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
-from longshore.agent.fail import Refusal, from_os_error
+from longshore.agent.fail import Refusal
 from longshore.agent.guardian import Notes, guarded
 from longshore.agent.inspect import inspect
 from longshore.agent.lock import Hold, Lock
 from longshore.agent.store import AppStore
+from longshore.agent.talking import PROGRESS_PAUSE, Talking
 
 if TYPE_CHECKING:
     from longshore.agent.canary import Canary
@@ -39,21 +37,8 @@ _NEEDS_LOCK = {
 }  # fmt: skip
 
 
-_TICK = 1.0
-_PROGRESS = ("compose", "pull")
-_STATES = ("stage", "health")
-"""What is progress, too, where there are many hosts; that a step is over is told in any case."""
-_WRITTEN = ("line", "lines", "message", "output")
-"""The facts of an event that programs wrote, and not the agent."""
-_PROGRESS_PAUSE = 0.2
-_OF_MANY = 1.0
-"""Seconds between two lines of one host from which on there are so many hosts that only a step which takes
-longer has any."""
-
-
-class Agent:
-    """One session. Requests are read by a thread of their own, so that the end of the connection is
-    noticed while a step is under way."""
+class Agent(Talking):
+    """One session, and what it has begun."""
 
     def __init__(
         self,
@@ -63,11 +48,9 @@ class Agent:
         stdout: IO[bytes],
         notes: Optional[Notes] = None,
     ) -> None:
+        super().__init__(version, stdin, stdout)
         self.state_dir = state_dir
         self.notes = notes or Notes()
-        self.version = version
-        self.stdin = stdin
-        self.stdout = stdout
         self.engine = Engine()
         self.locks: Dict[str, Lock] = {}
         self.run = ""
@@ -79,119 +62,28 @@ class Agent:
         self.keep: Dict[str, bool] = {}
         self.facts: Dict[str, Dict[str, Any]] = {}
         """App to whose run it is: ``by``, ``git``."""
-        self.answering = 0
-        self.asked = 0.0
-        """When the request came that is being answered (monotonic, s)."""
-        self.told: Dict[str, float] = {}
-        self.pause = _PROGRESS_PAUSE
-        self.lease = 0.0
-        self.heard = time.monotonic()
         self.work: Optional[Work] = None
         self._hidden: Optional[Hidden] = None
-        self.app = ""
-        """The app of the request that is being answered."""
-        self.gone = threading.Event()
-        """Set when the controller has hung up."""
-        self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
 
-    # The conversation
-
-    def talk(self) -> int:
+    def serve(self) -> int:
         """Answer requests until the controller hangs up; then undo what it left unfinished."""
-        self.say({"type": "hello", "protocol": wire.PROTOCOL, "agent": self.version,
-                  "python": ".".join(map(str, sys.version_info[:3]))})  # fmt: skip
-        threading.Thread(target=self._listen, daemon=True).start()
-        while not self._lease_is_over():
-            try:
-                received = self.requests.get(timeout=_TICK)
-            except queue.Empty:
-                continue
-            if received is None:
-                break
-            self.answer(*received)
+        self.talk()
         self._controller_is_gone()
         if self.work is not None:
             self.work.remove()
         return 0
 
-    def _lease_is_over(self) -> bool:
-        """Nothing was heard for too long: a connection that was cut ends without an end of file."""
-        return bool(self.locks) and 0 < self.lease < time.monotonic() - self.heard
+    def beat(self) -> None:
+        for lock in list(self.locks.values()):
+            lock.beat()
 
-    def _given_up(self) -> bool:
-        return self.gone.is_set() or self._lease_is_over()
+    def is_bound(self) -> bool:
+        return bool(self.locks)
 
-    def _listen(self) -> None:
-        try:
-            while True:
-                line = self.stdin.readline()
-                if not line.endswith(b"\n"):
-                    break
-                request = json.loads(line)
-                self.heard = time.monotonic()
-                if request.get("op") == wire.BEAT:
-                    for lock in list(self.locks.values()):
-                        lock.beat()
-                    continue
-                payload = self.stdin.read(int(request.get("payload") or 0))
-                self.requests.put((request, payload))
-        except (OSError, ValueError):
-            pass
-        self.gone.set()
-        self.requests.put(None)
-
-    def say(self, value: Dict[str, Any]) -> None:
-        """Write a line. A controller that has gone is no reason to stop in the middle of a step."""
-        try:
-            self.stdout.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
-            self.stdout.flush()
-        except (OSError, ValueError):
-            pass
-
-    def emit(self, kind: str, **facts: Any) -> None:
-        """An event of the request that is being answered.
-
-        Progress is for the eye: of what comes faster than it can be read, the rest is left out. Each line
-        costs the controller a third of a millisecond, and there may be fifty hosts.
-        """
-        many = self.pause > _OF_MANY
-        if kind in _PROGRESS or (many and kind in _STATES):
-            now = time.monotonic()
-            if now - max(self.told.get(kind, 0.0), self.asked if many else 0.0) < self.pause:
-                return
-            self.told[kind] = now
-        self.say({"id": self.answering, "type": "event", "kind": kind, **self._masked(facts)})
-
-    def answer(self, request: Dict[str, Any], payload: bytes) -> None:
-        self.answering = int(request.get("id", 0))
-        self.asked = time.monotonic()
-        self.app = ""
-        try:
-            value = self.handle(str(request.get("op")), dict(request.get("args") or {}), payload)
-        except Refusal as refusal:
-            self._say_error(refusal)
-        except EngineError as error:
-            self._say_error(Refusal(wire.INTERNAL, f"the Docker engine refused: {error.message}"))
-        except OSError as error:
-            self._say_error(from_os_error(error))
-        except Exception as error:
-            import traceback
-
-            detail = {"traceback": traceback.format_exc()}
-            self._say_error(
-                Refusal(wire.INTERNAL, f"the agent failed: {error!r}", "Please report it.", detail)
-            )
-        else:
-            self.say({"id": self.answering, "type": "result", "value": value})
-            if request.get("op") == wire.PRESENT:
-                # A deploy goes on from here; what it needs next is imported while the controller thinks.
-                threading.Thread(target=_import_steps, daemon=True).start()
-
-    def _say_error(self, refusal: Refusal) -> None:
-        told = {"message": refusal.message, "hint": refusal.hint, "detail": refusal.detail}
-        if self.app:
-            told = self.hidden.masks(self.app).value(told)
-        self.say({"id": self.answering, "type": "error", "code": refusal.code, **told})
+    def answered(self, op: str) -> None:
+        if op == wire.PRESENT:
+            # A deploy goes on from here; what it needs next is imported while the controller thinks.
+            threading.Thread(target=_import_steps, daemon=True).start()
 
     @property
     def hidden(self) -> "Hidden":
@@ -201,17 +93,13 @@ class Agent:
         self._hidden = self._hidden or Hidden(self.state_dir)
         return self._hidden
 
-    def _masked(self, facts: Dict[str, Any]) -> Dict[str, Any]:
-        """An event's facts, with secrets masked in what programs wrote; the rest is the agent's own words."""
-        if not self.app or not any(name in facts for name in _WRITTEN):
-            return facts
-        masks = self.hidden.masks(self.app)
-        return {name: masks.value(fact) if name in _WRITTEN else fact for name, fact in facts.items()}
+    def masked(self, told: Dict[str, Any]) -> Dict[str, Any]:
+        masked: Dict[str, Any] = self.hidden.masks(self.app).value(told)
+        return masked
 
     # The ops
 
     def handle(self, op: str, args: Dict[str, Any], payload: bytes) -> Any:
-        """Carry out one request and return its value. Raises ``Refusal``."""
         if op == wire.FACTS:
             return preflight.facts(self.engine, self.state_dir)
         if op == wire.PRESENT:
@@ -253,11 +141,11 @@ class Agent:
             from longshore.agent.stage import stage
 
             tar = io.BytesIO(payload) if payload else None
-            return stage(self.engine, store, args, tar, self.emit, self._given_up)
+            return stage(self.engine, store, args, tar, self.emit, self.given_up)
         if op == wire.HOOK:
             from longshore.agent.hooks import run_hook
 
-            return run_hook(store, args, payload, self.emit, self._given_up)
+            return run_hook(store, args, payload, self.emit, self.given_up)
         if op in _STEPS:
             return self._step(op, self._switch(store), args)
         from longshore.agent.errands import run
@@ -284,13 +172,13 @@ class Agent:
         from longshore.agent.switch import Switch
 
         keep = {**self.facts.get(store.app, {}), "keep": True} if self.keep.get(store.app) else {}
-        given_up = None if keep else self._given_up
+        given_up = None if keep else self.given_up
         return Switch(self.engine, store, self.emit, self.run, keep, given_up)
 
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
         if op == wire.VERIFY:
-            return switch.verify(args["release"], None if self.keep.get(app) else self._given_up)
+            return switch.verify(args["release"], None if self.keep.get(app) else self.given_up)
         if op in _BEGIN or (op, args.get("do")) == (wire.CANARY, "begin"):
             from longshore.agent.recovery import settle
 
@@ -347,7 +235,7 @@ class Agent:
         lock.take(owner, float(args.get("wait") or 0), self.gone.is_set)
         self.locks[store.app] = lock
         self.lease = float(args.get("lease") or 0)
-        self.pause = float(args.get("pause") or _PROGRESS_PAUSE)
+        self.pause = float(args.get("pause") or PROGRESS_PAUSE)
         self.run = str(args.get("run", ""))
         self.keep[store.app] = bool(args.get("keep"))
         self.facts[store.app] = {key: args.get(key, "") for key in ("by", "git")}
@@ -456,4 +344,4 @@ def main(argv: List[str]) -> int:
     notes = Notes()
     if not guarded(notes, lambda app, run: _bereaved(state_dir, app, run)):
         return 1
-    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer, notes).talk()
+    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer, notes).serve()

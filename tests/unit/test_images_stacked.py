@@ -178,31 +178,42 @@ class FakeSession:
 
 
 class Quiet:
+    """An output that says nothing, and knows the first state of each line."""
+
     def __init__(self) -> None:
         self.masks = Masks()
+        self.first: dict[str, str] = {}
+
+    def step(self, host: str, state: str, detail: str = "") -> None:
+        if state in ("building", "waiting"):
+            self.first.setdefault(host, state)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **facts: None
 
 
-def _built(tmp_path: Path, way: Way, session: FakeSession, *made: BuildSpec, **more: Any) -> list[Any]:
+def _built(
+    tmp_path: Path, way: Way, session: FakeSession, *made: BuildSpec, output: Any = None, **more: Any
+) -> list[Any]:
     link = type("Link", (), {"session": lambda self: session})()
     builder = _builder("h1", *BOTH, link=link)
     placed = [replace(one, context=tmp_path) for one in made]
     parts = share_out(placed, {spec.image: ["h1"] for spec in placed}, {"h1": builder})
     environment = Environment("try", tmp_path, {}, {}, {}, {}, {})
-    output = cast("Any", Quiet())
     git = Git("abc", "work", "main")
+    output = output or cast("Any", Quiet())
     return list(Building(environment, {"h1": builder}, parts, output, git=git, **more).run(way))
 
 
 def test_a_context_is_built_once_and_what_is_pushed_afterwards_uses_it(tmp_path: Path) -> None:
     base = _spec("base", folder=tmp_path)
     session = FakeSession()
-    built = _built(tmp_path, "push", session, _spec("api", base), base, no_cache=True)
+    output = Quiet()
+    built = _built(tmp_path, "push", session, _spec("api", base), base, no_cache=True, output=output)
     assert [one.spec.name for one in built] == ["api", "base"]
     first, second = ([(one["name"], one["output"], one["after"]) for one in some] for some in session.asked)
     context = "base (context)"
+    assert output.first == {context: "building", "api": "waiting", "base": "waiting"}
     assert first == [(context, "context", []), ("api", "cache", [context]), ("base", "cache", [context])]
     assert second == [("api", "push", []), ("base", "push", [])]
     api = session.asked[1][0]

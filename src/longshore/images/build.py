@@ -201,12 +201,14 @@ class Building:
         ended: set[str] = set()
         state = "pushing" if way == "push" else "building"
         parallel = self.environment.build.parallel or min(found.cores, _MOST_AT_ONCE)
-        for at, job in enumerate(jobs):
-            self.output.step(job.name, state if at < parallel else "waiting", self._where(job))
+        builds = [requests.of(job, found, way, again=again) for job in jobs]
+        for at, (job, build) in enumerate(zip(jobs, builds, strict=True)):
+            begins = at < parallel and not build["after"]
+            self.output.step(job.name, state if begins else "waiting", self._where(job))
         images = [job.part.spec.image for job in jobs if job.part.spec.image]
         names = {parse(image).registry for image in images} | set(self.environment.registries)
         args = {
-            "builds": [requests.of(job, found, way, again=again) for job in jobs],
+            "builds": builds,
             "auths": auths({name: login for name, login in self.logins.items() if name in names}),
             "parallel": parallel,
             "theirs": bool(self.environment.build.buildx),

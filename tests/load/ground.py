@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -89,7 +91,13 @@ def under_load(ground: Ground) -> Iterator[Load]:
     """Requests go on while the body runs, in a thread of their own; at the end all are counted."""
     import asyncio
 
-    thread = threading.Thread(target=lambda: asyncio.run(ground.load.run()), daemon=True)
+    def send() -> None:
+        # Users have machines of their own: the hosts' time is measured, not the wait for this one's CPU.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+        asyncio.run(ground.load.run())
+
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
         time.sleep(1)

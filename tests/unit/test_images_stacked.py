@@ -224,9 +224,10 @@ def test_a_context_is_built_once_and_what_is_pushed_afterwards_uses_it(tmp_path:
 
 
 def test_an_image_that_is_only_built_from_has_its_cache_in_the_registry_too(tmp_path: Path) -> None:
-    session = FakeSession()
+    session, output = FakeSession(), Quiet()
     base = _spec("base", folder=tmp_path)
-    _built(tmp_path, "push", session, _spec("api", base))
+    _built(tmp_path, "push", session, _spec("api", base), output=output)
+    assert output.first["base (context)"] == "building"  # it isn't pushed
     (context, api) = session.asked[0]
     assert (context["output"], api["output"]) == ("context", "push")
     assert context["cache_to"] == ["type=registry,ref=r.test/base:cache-work,mode=max,ignore-error=true"]

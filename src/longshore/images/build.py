@@ -193,18 +193,17 @@ class Building:
             job = by_name[str(event["name"])]
             for line in event["lines"]:
                 if job.progress.line(str(line)):
-                    self.output.step(job.name, state, job.progress.now())
+                    self.output.step(job.name, _doing(job, way), job.progress.now())
             if event.get("code") == 0:
                 ended.add(job.name)
                 self._ended(job, way, job.seconds + float(event["seconds"]))
 
         ended: set[str] = set()
-        state = "pushing" if way == "push" else "building"
         parallel = self.environment.build.parallel or min(found.cores, _MOST_AT_ONCE)
         builds = [requests.of(job, found, way, again=again) for job in jobs]
         for at, (job, build) in enumerate(zip(jobs, builds, strict=True)):
             begins = at < parallel and not build["after"]
-            self.output.step(job.name, state if begins else "waiting", self._where(job))
+            self.output.step(job.name, _doing(job, way) if begins else "waiting", self._where(job))
         images = [job.part.spec.image for job in jobs if job.part.spec.image]
         names = {parse(image).registry for image in images} | set(self.environment.registries)
         args = {
@@ -237,7 +236,7 @@ class Building:
     def _ended(self, job: Job, way: Way, seconds: float) -> None:
         record = job.progress.whole
         done = f"{record.cached} of {record.instructions} steps from the cache"
-        state = "pushed" if way == "push" else "built"
+        state = "pushed" if way == "push" and not job.is_context else "built"
         self.output.step(job.name, state, f"{done}, {seconds_text(seconds)}")
 
     def _why(self, job: Job, error: AgentError) -> AgentError:
@@ -301,3 +300,7 @@ class Building:
                 hint="Run it again when the registry can be reached from this machine.",
             ) from error
         return digests.pop()
+
+
+def _doing(job: Job, way: Way) -> str:
+    return "pushing" if way == "push" and not job.is_context else "building"

@@ -223,6 +223,9 @@ def test_what_is_the_hosts_own_affair_is_not_done_twice(tmp_path: Path) -> None:
     environment = loaded(tmp_path, project(services))
     front = file_of(environment)["apps"]["shop"]["dynamic"]["http"]
     assert sorted(front["middlewares"]) == ["shop:web:check", "shop:web:retry"]
+    # Only a host that has died doesn't say itself that its service is late, also after a pause.
+    transport = front["serversTransports"]["shop:web"]["forwardingTimeouts"]
+    assert transport["responseHeaderTimeout"] == "31s"
     service = front["services"]["shop:web"]["loadBalancer"]
     assert service["healthCheck"]["path"] == "/.longshore/check/shop/web?deep=1"
     assert service["healthCheck"]["hostname"] == "balancer.shop.test"

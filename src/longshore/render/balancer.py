@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from longshore.agent import wire
 from longshore.inventory.balancer import Balancer, Front
 from longshore.inventory.proxying import ProxyPolicy
 from longshore.render.proxy import (
@@ -25,6 +26,8 @@ from longshore.render.proxy import (
 
 _DIAL = 2.0
 """Seconds after which a host that doesn't take a connection is given up, and the next one asked."""
+_LATER = wire.LONGEST_PAUSE + 5
+"""Seconds by which a host may answer later than it should: it may hold requests back for a pause."""
 
 
 def balancer_file(balancer: Balancer, host: str, root: Path, image: str) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class _Fronts(Dynamic):
             redirect=front.policy.redirect,
             hsts=front.policy.hsts,
             sticky=front.policy.sticky,
+            timeout=front.policy.timeout,
         )
         self.add(name, mine)
 
@@ -97,4 +101,6 @@ class _Fronts(Dynamic):
             service["sticky"] = {"cookie": cookie(named(name, "host"), secure=is_secure(policy))}
         self.http["services"][name] = {"loadBalancer": service}
         timeouts = {"dialTimeout": duration(_DIAL), "idleConnTimeout": duration(IDLE)}
+        if policy.timeout is not None:  # the host's own answer comes first, unless it has died
+            timeouts["responseHeaderTimeout"] = duration(policy.timeout + _LATER)
         self.http["serversTransports"][name] = {"forwardingTimeouts": timeouts, "maxIdleConnsPerHost": 200}

@@ -16,12 +16,14 @@ from longshore.lab import Lab
 
 CODE = "/srv/code"
 PROGRAM = "from longshore.tasks import main; main()"
-# The image that hosts are made from has all packages already: what is tried here isn't apt.
+# The image that hosts are made from has all packages, since it isn't apt that is tried here, and not all of
+# their files, since an engine packs what it imports.
 PREPARE = """
 set -e
 usermod -aG docker deploy
 tar -C / -c --one-file-system --exclude=./srv/code --exclude=./tmp/* --exclude=./var/lib/apt/lists/* \\
-    --exclude=./usr/share/locale --exclude=./usr/share/doc . | docker import - base:1
+    --exclude=./usr/share/locale --exclude=./usr/share/doc --exclude=./usr/libexec/docker/cli-plugins/* . |
+    docker import - base:1
 """
 RUN = """
 set -e

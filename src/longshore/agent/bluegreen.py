@@ -209,6 +209,7 @@ class BlueGreen:
                 self.engine.request("POST", f"/containers/{one['id']}/start")
             chosen = {*keep, *(one["id"] for one in new)}
             if new:
+                self._connect_ahead(name, [one["id"] for one in new])
                 self._watch({name: facts}, chosen)
         except BaseException:
             self._remove([one["id"] for one in made])
@@ -216,6 +217,15 @@ class BlueGreen:
         return Change(
             keep, [one["id"] for one in new], [one["id"] for one in before if one["id"] not in keep]
         )
+
+    def _connect_ahead(self, name: str, idents: List[str]) -> None:
+        """While they come up: it takes half a second, which needn't be between being good and being asked."""
+        if name not in self.routes.get("services", {}):
+            return
+        try:
+            self.proxy.connect(idents)
+        except EngineError:
+            pass  # one that has died meanwhile: who watches it says why
 
     def take_over(self, changes: Dict[str, Change]) -> None:
         """Take the new into use, and the old out of it."""

@@ -143,6 +143,18 @@ def test_a_dockerignore_must_keep_secrets_out() -> None:
     assert found(GOOD, ignore=".env\n.git\n!.env\n") == ["5 dockerignore-secrets"]
 
 
+def test_a_further_context_is_no_image_that_changes_each_month() -> None:
+    text = "FROM ground\nCOPY --from=more /x /x\nCOPY --from=alpine /y /y\nUSER 1\nHEALTHCHECK CMD true\n"
+
+    def found(*contexts: str) -> list[str]:
+        known = frozenset(contexts)
+        every = lint(text, "Dockerfile", Path("/nowhere"), contexts=known)
+        return [one.message.split()[0] for one in every if one.rule == "latest-base"]
+
+    assert found() == ["ground", "more", "alpine"]
+    assert found("ground", "more") == ["alpine"]
+
+
 def test_environments_in_the_folder_must_be_kept_out(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(GOOD)
     (tmp_path / ".dockerignore").write_text(".env*\n.git\n")

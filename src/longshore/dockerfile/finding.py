@@ -85,6 +85,8 @@ class Subject:
     ignore: Ignore | None
     """The context's ``.dockerignore``; ``None`` when there is none."""
     ignore_name: str = ".dockerignore"
+    contexts: frozenset[str] = frozenset()
+    """Names that FROM may have, and that are no images of a registry: the build's further contexts."""
     calls_of: dict[int, tuple[Call, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def finding(self, rule: str, line: int, message: str, hint: str = "") -> Finding:

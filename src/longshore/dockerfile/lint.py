@@ -27,6 +27,8 @@ class Source:
     name: str
     """The path as people know it."""
     target: str = ""
+    contexts: frozenset[str] = frozenset()
+    """The names of the build's further contexts (``additional_contexts``)."""
 
 
 def lint_file(source: Source) -> tuple[Finding, ...]:
@@ -53,7 +55,7 @@ def lint_file(source: Source) -> tuple[Finding, ...]:
         ignore = ignorefile.Ignore()
         line = error.where.line if isinstance(error.where, Where) else 1
         broken = [Finding(beside(source.name, path.name), line, "syntax", error.message)]
-    subject = (source.context, ignore, path.name, source.target)
+    subject = (source.context, ignore, path.name, source.target, source.contexts)
     return (*broken, *lint(text, source.name, *subject))
 
 
@@ -70,8 +72,10 @@ def lint(
     ignore: ignorefile.Ignore | None = None,
     ignore_name: str = ".dockerignore",
     target: str = "",
+    contexts: frozenset[str] = frozenset(),
 ) -> tuple[Finding, ...]:
-    """What in a Dockerfile costs cache or safety, by line. ``target``: the stage that is built.
+    """What in a Dockerfile costs cache or safety, by line. ``target``: the stage that is built;
+    ``contexts``: the names of further contexts.
 
     Findings that a comment ignores are left out; a comment that is wrong is itself found.
     """
@@ -83,7 +87,7 @@ def lint(
         found.append(Finding(file, dockerfile.stages[-1].start.line, "syntax", said))
         final = dockerfile.stages[-1]
     if final is not None:
-        subject = Subject(file, dockerfile, final, context, ignore, ignore_name)
+        subject = Subject(file, dockerfile, final, context, ignore, ignore_name, contexts)
         for rule in ALL:
             found += rule(subject)
     return tuple(_without_ignored(dockerfile, file, sorted(set(found))))

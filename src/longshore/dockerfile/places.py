@@ -33,6 +33,8 @@ class Place:
     target: str = ""
     inline: str = ""
     """The text of ``dockerfile_inline``."""
+    contexts: frozenset[str] = frozenset()
+    """The names of its further contexts."""
     built: bool = False
     """Whether the compose file or the inventory says how it is built."""
     policy: DockerfilePolicy | None = None
@@ -42,7 +44,8 @@ class Place:
         """What the linter takes; ``None`` where there is no file to look at."""
         if self.context is None or self.dockerfile is None:
             return None
-        return Source(self.dockerfile, self.context, name_of(self.dockerfile, root), self.target)
+        name = name_of(self.dockerfile, root)
+        return Source(self.dockerfile, self.context, name, self.target, self.contexts)
 
 
 def name_of(path: Path, root: Path) -> str:
@@ -91,6 +94,7 @@ def _place(target: Target, name: str, service: Map) -> Place:
         dockerfile=Path(os.path.normpath(normal / file)) if normal is not None else None,
         target=str(stage),
         inline=str(said.get("dockerfile_inline") or ""),
+        contexts=frozenset(map(str, said.get("additional_contexts") or ())),
         built=bool(said) or bool(policy.build and policy.build.context is not None),
         policy=policy.dockerfile,
         where=target.app.where,

@@ -94,8 +94,8 @@ def _path(check: str | bool) -> str:
 
 def _to_check(
     path: str, env: str, app: str, limit: str, service: str, overrides: Sequence[str]
-) -> tuple[list[Source], list[tuple[str, str, Path]]]:
-    """The files to look at, and the texts that are in compose files (name, text, context)."""
+) -> tuple[list[Source], list[tuple[str, str, Source]]]:
+    """The files to look at, and the texts that are in compose files: name, text, and whose they are."""
     from pathlib import Path
 
     from longshore.dockerfile.places import given, walk
@@ -134,17 +134,17 @@ def _to_check(
     return _sources(found, root)
 
 
-def _sources(found: Sequence[Place], root: Path) -> tuple[list[Source], list[tuple[str, str, Path]]]:
+def _sources(found: Sequence[Place], root: Path) -> tuple[list[Source], list[tuple[str, str, Source]]]:
     from longshore.errors import LongshoreError
 
     sources: dict[Source, None] = {}
-    texts: dict[tuple[str, str, Path], None] = {}
+    texts: dict[tuple[str, str, Source], None] = {}
     for place in found:
         source = place.source(root)
         if not place.built or source is None:
             continue
         if place.inline:
-            texts[(f"{place.app}.{place.service} (dockerfile_inline)", place.inline, source.context)] = None
+            texts[(f"{place.app}.{place.service} (dockerfile_inline)", place.inline, source)] = None
         elif source.path.is_file():
             sources[source] = None
         else:
@@ -161,15 +161,15 @@ def _sources(found: Sequence[Place], root: Path) -> tuple[list[Source], list[tup
 
 
 def _check(
-    output: Output, sources: Sequence[Source], texts: Sequence[tuple[str, str, Path]], *, strict: bool
+    output: Output, sources: Sequence[Source], texts: Sequence[tuple[str, str, Source]], *, strict: bool
 ) -> int:
     from longshore.dockerfile import lint, lint_file
 
     found: dict[Finding, None] = {}
     for source in sources:
         found |= dict.fromkeys(lint_file(source))
-    for name, text, context in texts:
-        found |= dict.fromkeys(lint(text, name, context))
+    for name, text, source in texts:
+        found |= dict.fromkeys(lint(text, name, source.context, contexts=source.contexts))
     for one in found:
         output.say(f"{one.file}:{one.line}: {one.severity}: {one.message} [{one.rule}]")
         if one.hint:

@@ -36,9 +36,9 @@ _NOT_ROOT = re.compile(r"non-?root|rootless|unprivileged", re.IGNORECASE)
 
 def bases(subject: Subject) -> Iterator[Finding]:
     """``latest-base``: in FROM, and in COPY --from."""
-    known = {stage.name for stage in subject.dockerfile.stages if stage.name}
+    known = {stage.name for stage in subject.dockerfile.stages if stage.name} | subject.contexts
     for stage in subject.dockerfile.stages:
-        if stage.parent is None:
+        if stage.parent is None and stage.base not in subject.contexts:
             yield from _tag(subject, stage.base, stage.start)
         for one in stage.instructions:
             source = one.flag("from") if one.name in ("COPY", "ADD") else None

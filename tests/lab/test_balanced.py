@@ -98,7 +98,7 @@ def ground(tmp_path: Path, lab: Lab, stand_ins: Callable[..., None], clean_hosts
         app=f"""
 balanced: {{wait: 800ms}}
 services:
-  web: {{overlap: false, proxy: {{port: 8000, hosts: [{HOST}], health: /health, drain: 3s}}}}
+  web: {{overlap: false, proxy: {{port: 8000, hosts: [{HOST}], health: /health, drain: 1500ms}}}}
 smoke:{checks}
 """,
     )

@@ -85,6 +85,10 @@ def with_words(fleet: Fleet, plan: Plan) -> Plan:
     if found is None or not found.gaps:
         return plan
     from longshore.plan.balanced import with_leaving
+    from longshore.tasks.breaking import wanted
+
+    if wanted(plan, fleet.target(plan.app, plan.todo[0].host).app):
+        return plan  # all hosts are closed for it
 
     # Who doesn't serve just now comes first, and serves again before others leave.
     mended = {host.host for host in plan.todo if not host.seen.get("out")}

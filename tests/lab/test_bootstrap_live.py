@@ -60,6 +60,8 @@ def test_no_request_fails_when_bootstrap_is_run_again_and_restarts_the_engine(gr
         ):
             inventory.write_text(plain.replace("longshore:", f"longshore:\n      {engine}", 1))
             before = on("cat /run/docker.pid")
+            if engine:
+                _waits_for_a_run_that_is_at_work(on, bootstrap)
             row = observed(ground, engine, 0, "r0", bootstrap)
             assert not row.wrong, (row.wrong, load.failures())
             assert "".join(answers[-1]["hosts"]["h1"]["changes"][-1:]) == last_change
@@ -67,3 +69,15 @@ def test_no_request_fails_when_bootstrap_is_run_again_and_restarts_the_engine(gr
     assert not load.failures(), load.failures()
     assert on(RUNNING) == running
     assert '"labels": "tier"' in on("cat /etc/docker/daemon.json")
+
+
+def _waits_for_a_run_that_is_at_work(on: Callable[[str], str], bootstrap: Callable[[], Done]) -> None:
+    """A deploy would find no engine: while one has the app's lock, bootstrap refuses to restart it."""
+    before = on("cat /run/docker.pid")
+    on("setsid flock /var/lib/longshore/shop/lock sleep 300 >/dev/null 2>&1 & echo $! >/run/held; sleep 0.5")
+    done = bootstrap()
+    on("kill -- -$(cat /run/held)")
+    (error,) = [line for line in done.json() if line["event"] == "error"]
+    assert (done.code, error["code"]) == (1, "locked")
+    assert "is at work on shop here, so the engine isn't restarted now" in error["message"]
+    assert on("cat /run/docker.pid") == before

@@ -302,7 +302,7 @@ def test_a_folder_does_not_change_hands_while_a_run_has_a_lock_in_it(
         with pytest.raises(Refusal, match="ann@laptop is at work on shop here") as caught:
             folder.need_free(top, "deployer")
         assert caught.value.code == "locked"
-        with pytest.raises(Refusal), folder.locked(top):
+        with pytest.raises(Refusal), folder.locked(top, "it waits"):
             pass
         # A folder that is the user's already isn't touched, so a run in it is no hindrance.
         monkeypatch.setattr(folder, "find", lambda name: entry(uid=ME))
@@ -312,7 +312,8 @@ def test_a_folder_does_not_change_hands_while_a_run_has_a_lock_in_it(
 
 def test_a_lock_that_is_held_here_keeps_agents_out(tmp_path: Path) -> None:
     top = _lay(tmp_path)
-    with folder.locked(top), (top / "shop/lock").open("r+") as other, pytest.raises(BlockingIOError):
+    held = folder.locked(top, "it waits")
+    with held, (top / "shop/lock").open("r+") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (top / "shop/lock").open("r+") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

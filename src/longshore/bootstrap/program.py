@@ -16,7 +16,7 @@ from longshore.agent import boot
 PACKAGES = ("longshore", "longshore.agent", "longshore.bootstrap", "longshore.bootstrap.host")
 MODULES = (
     *("say", "versions", "system", "apt", "found", "openpgp", "repository", "packages"),
-    *("daemon", "service", "images", "settings", "keys", "user", "folder", "boot", "emulation", "main"),
+    *("daemon", "service", "images", "keys", "user", "folder", "settings", "boot", "emulation", "main"),
 )
 """The modules in :mod:`longshore.bootstrap.host`, each after those that it imports."""
 

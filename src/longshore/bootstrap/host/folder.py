@@ -48,7 +48,7 @@ def need_free(path: Path, user: str) -> None:
     """Raises ``Refusal`` when the folder isn't ``user``'s yet, and a run is at work in it."""
     owner = find(user)
     if path.is_dir() and (owner is None or path.stat().st_uid != owner.pw_uid):
-        with locked(path):
+        with locked(path, f"{path} can't be given to another user now"):
             pass
 
 
@@ -75,7 +75,7 @@ def _make(path: Path, name: str) -> None:
 
 def _give(path: Path, name: str) -> None:
     user = pwd.getpwnam(name)
-    with locked(path):
+    with locked(path, f"{path} can't be given to another user now"):
         give(path, user.pw_uid, user.pw_gid)
 
 
@@ -109,14 +109,17 @@ def _change(entry: str, inside: int, ours: set[int], uid: int, gid: int) -> None
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of every app under ``path``. Raises ``Refusal`` where another run has one."""
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of every app under ``path``.
+
+    Raises ``Refusal`` where another run has one; ``what`` says what isn't done then.
+    """
     with ExitStack() as stack:
         for lock in sorted(path.glob("*/lock")):
             handle = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, handle)
             if not _taken(handle):
-                raise _busy(lock, handle)
+                raise _busy(lock, handle, what)
         yield
 
 
@@ -132,7 +135,7 @@ def _taken(handle: int) -> bool:
             time.sleep(0.05)
 
 
-def _busy(lock: Path, handle: int) -> Refusal:
+def _busy(lock: Path, handle: int, what: str) -> Refusal:
     try:
         holder = json.loads(os.pread(handle, 4096, 0))
         who = str(holder["by"])
@@ -141,7 +144,7 @@ def _busy(lock: Path, handle: int) -> Refusal:
     app = lock.parent.name
     return Refusal(
         "locked",
-        f"{who} is at work on {app} here, so {lock.parent.parent} can't be given to another user now",
+        f"{who} is at work on {app} here, so {what}",
         "Bootstrap again when that run has ended.",
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore.bootstrap.host import daemon
+from longshore.bootstrap.host import daemon, folder
 from longshore.bootstrap.host.say import Changes, Refusal, note, step
 from longshore.bootstrap.host.service import Service, info, running_containers, until
 from longshore.bootstrap.host.system import write
@@ -114,10 +114,12 @@ class Settings:
 
     def _restart_now(self) -> None:
         before = running_containers()
-        try:
-            self._service.restart()
-        except Refusal as refusal:
-            raise self._taken_back(refusal) from None
+        # A deploy that is under way would find no engine.
+        with folder.locked(self._pending.parent, "the engine isn't restarted now, and its new settings wait"):
+            try:
+                self._service.restart()
+            except Refusal as refusal:
+                raise self._taken_back(refusal) from None
         self._done()
         gone = before - running_containers()
         if gone:

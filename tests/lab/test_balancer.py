@@ -102,11 +102,11 @@ def test_no_request_fails_at_the_balancer_while_releases_and_its_own_traefik_cha
 ) -> None:
     project, lab = ground.project, ground.project.lab
     _certificate(project.root / "env/tls", SECURE)
-    tls = "tls: {certificate: env/tls/own.pem, key: env/tls/own.key}, hsts: 1d, sticky: true"
+    tls = "tls: {certificate: env/tls/own.pem, key: env/tls/own.key}, hsts: 1d, sticky: true, drain: 4s"
     inventory(
         project,
         f"web: {{proxy: {{port: 8000, hosts: {HOST}, health: /health, drain: 4s}}}},"
-        f" echo: {{proxy: {{port: 8000, hosts: {SECURE}, health: /well, users: 'ada:{{SHA}}x', {tls}}}}}",
+        f" echo: {{proxy: {{port: 8000, hosts: {SECURE}, health: /, users: 'ada:{{SHA}}x', {tls}}}}}",
     )
     whole = COMPOSE + service("echo")
     project.write("compose.yml", whole)

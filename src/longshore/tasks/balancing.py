@@ -75,8 +75,10 @@ class Before:
                 elif event["kind"] == "compose":
                     fleet.output.step(host, "balancer", str(event["line"]))
 
+            file = self.files[host]
+            silence = 120 + 2 * file["host"]["grace"]  # while an old Traefik finishes what it has
             session = fleet.session(host)
-            return session.call(wire.PROXY, {**args, "file": self.files[host]}, on_event=tell, timeout=120)
+            return session.call(wire.PROXY, {**args, "file": file}, on_event=tell, timeout=silence)
 
         return fleet.each(self.hosts, on)
 

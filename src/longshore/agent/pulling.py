@@ -67,14 +67,18 @@ class _Pull:
         self.auth = auth
         self.emit = emit
         self.most = (0, 0)
+        self._came = False
+        """Whether anything came the last time."""
         self._moved = time.monotonic()
+        """When something came last."""
 
     def run(self, given_up: Optional[Callable[[], bool]]) -> None:
         """Pull it, and again when it breaks off. Raises ``EngineError``."""
         tries = breaks = 0
         while True:
             try:
-                return self._once()
+                self._once()
+                return
             except EngineError as error:
                 if not self.most[0] or not _broke_off(self.ref, error.message):
                     raise

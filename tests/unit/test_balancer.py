@@ -253,6 +253,23 @@ def test_what_is_the_hosts_own_affair_is_not_done_twice(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
+def test_a_path_of_the_app_is_asked_of_a_service_as_its_containers_see_it(tmp_path: Path) -> None:
+    strips = "web: {proxy: {port: 8000, paths: [/api, /api/v2], strip: true}}"
+    services = strips + ", api: {proxy: {port: 8000, hosts: a.test}}"
+    files = project(services)
+    text = files["inventory/prod.yml"].replace(
+        "{hosts: web,", "{balanced: {path: /api/v2/up, wait: 20s}, hosts: web,"
+    )
+    app = loaded(tmp_path, {**files, "inventory/prod.yml": text}).targets["shop", "h1"].app
+    asked = {
+        name: one.proxy.behind.health for name, one in app.services.items() if one.proxy and one.proxy.behind
+    }
+    assert asked == {"web": "/up", "api": "/api/v2/up"}
+    # What is said of it by a person holds.
+    assert app.balanced is not None
+    assert app.balanced.seconds == 20.0
+
+
 def test_neither_maintenance_nor_a_pause_takes_a_host_out(tmp_path: Path) -> None:
     target = loaded(tmp_path, project()).targets["shop", "h1"]
     policy = target.app.services["web"].proxy

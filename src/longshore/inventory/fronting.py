@@ -121,7 +121,7 @@ class _Standing:
 
     def _health(self, app: App, service: str, policy: ProxyPolicy) -> str:
         """The path by which a container says that it is well."""
-        path = policy.health or (app.balanced.path if app.balanced else None)
+        path = policy.health or (_inside(app.balanced.path, policy) if app.balanced else None)
         name = f"{service} of {app.name}"
         if path is None:
             message = f"{name} is behind the balancer, and no path is said that it answers when it is well."
@@ -217,6 +217,14 @@ class _Standing:
             key: replace(target, proxy=with_trust(target.proxy)) if key[1] in trusting else target
             for key, target in targets.items()
         }
+
+
+def _inside(path: str | None, policy: ProxyPolicy) -> str | None:
+    """A path of the app's host names, as the service's containers see it."""
+    for prefix in sorted((one.rstrip("/") for one in policy.paths if policy.strip), key=len, reverse=True):
+        if path is not None and f"{path}/".startswith(f"{prefix}/"):
+            return path[len(prefix) :] or "/"
+    return path
 
 
 def _answers(policy: ProxyPolicy) -> tuple[object, ...]:

@@ -111,6 +111,9 @@ class Before:
         values, errors = self.ask("settle", [app])
         for error in errors.values():
             self.fleet.output.error(error)
+        if errors:
+            words = f"{app} is deployed, and the balancer on {', '.join(errors)} isn't up to date"
+            self.fleet.output.say(f"{words}: deploy again")
         good = not errors
         for balancer, value in values.items():
             for name, hosts in value["up"].items():

@@ -47,6 +47,8 @@ class Wanted:
     """What they are built for, as far as no builder has it for its own."""
     several: bool = False
     """One of them is built for several platforms at once."""
+    stacked: bool = False
+    """One of them is built from another service's image."""
     moved: bool = False
     """Images come to it, or stay on it, without a registry."""
     buildx: str = ""

@@ -88,6 +88,7 @@ class Wishes:
             builds=tuple(dict.fromkeys(spec.name for spec in mine)),
             platforms=tuple(dict.fromkeys(one for spec in mine for one in spec.platforms)),
             several=any(len(spec.platforms) > 1 for spec in mine),
+            stacked=any(spec.images for spec in mine),
             moved=environment.registry == "none" and bool(self.specs) and bool(targets),
             buildx=environment.build.buildx or "",
             buildkit=environment.build.buildkit,

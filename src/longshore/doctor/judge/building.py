@@ -34,9 +34,11 @@ def store(wanted: Wanted, seen: Seen) -> Iterator[Finding]:
         text = "it has the older image store; a BuildKit container builds instead"
         yield Finding("good", "image-store", text)
     else:
-        what = (
-            "builds for several platforms take" if wanted.several else "a build cache in the registry takes"
-        )
+        what = "a build cache in the registry takes"
+        if wanted.several:
+            what = "builds for several platforms take"
+        elif wanted.stacked:
+            what = "an image that is built from another service's takes"
         text = f"it has the older image store, and {what} a BuildKit container, which the first build fetches"
         yield Finding("warning", "image-store", text, _STORE_HINT)
 

@@ -166,7 +166,7 @@ def test_what_runs_before_have_left_is_said_and_a_run_at_work_is_not_called_unfi
 def test_the_older_image_store_matters_where_images_are_built_or_brought() -> None:
     assert _bad(engine=OLD) == []
     assert "a BuildKit container, which the first build fetches" in _one(_bad(BUILDER, engine=OLD))[2]
-    stacked = replace(BUILDER, several=False, stacked=True)
+    stacked = Wanted("h1", "/s", builds=("api",), stacked=True)
     assert "another service's takes a BuildKit container" in _one(_bad(stacked, engine=OLD))[2]
     there = {**GOOD["builder"], "buildkit": True}
     assert _bad(BUILDER, engine=OLD, builder=there) == []

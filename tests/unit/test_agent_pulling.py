@@ -20,12 +20,14 @@ MB = 1_000_000
 
 
 class FakeEngine:
-    """An engine whose pulls come so far (MB of 30) and then say this, one after the other."""
+    """An engine whose pulls come so far (MB of 30) and then say this, one after the other. One that brings
+    nothing tells of what is ``kept``."""
 
-    def __init__(self, *pulls: tuple[int, str], pulled: bool = False) -> None:
+    def __init__(self, *pulls: tuple[int, str], kept: int = 0) -> None:
         self.pulls = iter(pulls)
         self.count = 0
-        self.there = pulled
+        self.there = False
+        self.kept = kept
 
     def image(self, ref: str) -> Any:
         return {"Id": "sha256:1"} if self.there else None
@@ -34,8 +36,8 @@ class FakeEngine:
         self.count += 1
         came, error = next(self.pulls)
         yield {"status": "Pulling from shop/api"}
-        if came:
-            progress = {"current": came * MB, "total": 30 * MB}
+        for now in (came // 2, came) if came else (self.kept,):
+            progress = {"current": now * MB, "total": 30 * MB}
             yield {"id": "a1", "status": "Downloading", "progressDetail": progress}
         if error:
             raise EngineError(500, error)
@@ -68,11 +70,12 @@ def test_a_pull_that_breaks_off_goes_on_when_the_registry_is_back(told: list[str
     ]
 
 
-def test_a_registry_that_stays_away_is_said_with_how_far_it_came(told: list[str]) -> None:
-    engine = FakeEngine((12, EOF), *[(0, REFUSED)] * 99)
+@pytest.mark.parametrize("kept", [0, 12])
+def test_a_registry_that_stays_away_is_said_with_how_far_it_came(told: list[str], kept: int) -> None:
+    engine = FakeEngine((12, EOF), *[(0, REFUSED)] * 99, kept=kept)
     with pytest.raises(Refusal) as raised:
         _bring(engine, told)
-    assert raised.value.code == "registry-down" and 2 < engine.count < 30
+    assert raised.value.code == "registry-down" and 8 < engine.count < 30 and len(told) == 1
     assert "broke off after 12.0 MB of 30.0 MB (connection refused)" in raised.value.message
     assert raised.value.detail["done"] == 12 * MB
 

@@ -16,7 +16,8 @@ _UNREACHED = re.compile(
 )
 """What the engine says of a registry that doesn't answer, or not as one does (Go's net, containerd)."""
 PATIENCE = 75.0
-"""Seconds without a byte after which a pull that has broken off is given up: registries restart in less."""
+"""Seconds after which a pull that has broken off and brings nothing more is given up: registries restart in
+less."""
 _PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a pull is tried again; the last for all that follow."""
 _BREAKS = 6
@@ -68,13 +69,12 @@ class _Pull:
         self.emit = emit
         self.most = (0, 0)
         self._came = False
-        """Whether anything came the last time."""
-        self._moved = time.monotonic()
-        """When something came last."""
+        """Whether a layer was seen to grow the last time: what is there already is told, too."""
 
     def run(self, given_up: Optional[Callable[[], bool]]) -> None:
         """Pull it, and again when it breaks off. Raises ``EngineError``."""
         tries = breaks = 0
+        broken_at = 0.0
         while True:
             try:
                 self._once()
@@ -82,14 +82,16 @@ class _Pull:
             except EngineError as error:
                 if not self.most[0] or not _broke_off(self.ref, error.message):
                     raise
-                tries, breaks = (0, breaks + 1) if self._came else (tries + 1, breaks)
-                if breaks >= _BREAKS or time.monotonic() - self._moved > PATIENCE:
+                tries += 1
+                anew = self._came or not breaks
+                if anew:
+                    # Counted from what the engine says: it may have waited long for a line that was dead.
+                    broken_at, tries, breaks = time.monotonic(), 0, breaks + 1
+                if breaks >= _BREAKS or time.monotonic() - broken_at > PATIENCE:
                     raise
-                if self._came:
-                    self.emit(
-                        "note",
-                        message=f"{_broken(self.ref, error.message, *self.most)}; it goes on by itself",
-                    )
+                if anew:
+                    said = _broken(self.ref, error.message, *self.most)
+                    self.emit("note", message=f"{said}; it goes on by itself")
                 if not _slept(_PAUSES[min(tries, len(_PAUSES) - 1)], given_up):
                     raise
 
@@ -101,8 +103,7 @@ class _Pull:
             detail = line.get("progressDetail") or {}
             if line.get("id") and detail.get("total") and line.get("status") == "Downloading":
                 now = (int(detail.get("current", 0)), int(detail["total"]))
-                if layers.get(line["id"]) != now:
-                    self._moved, self._came = time.monotonic(), True
+                self._came = self._came or layers.get(line["id"], now) != now
                 layers[line["id"]] = now
             done, total = (sum(part[at] for part in layers.values()) for at in (0, 1))
             self.most = max(self.most, (done, total))

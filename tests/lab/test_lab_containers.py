@@ -13,6 +13,7 @@ import pytest
 
 import longshore
 from longshore.lab import Lab
+from longshore.lab.commands import wait_until
 
 CODE = "/srv/code"
 PROGRAM = "from longshore.tasks import main; main()"
@@ -43,6 +44,20 @@ true
 AS_DEPLOY = """
 from longshore.lab import Lab
 print(Lab().ssh("h1", ["sudo", "-S", "-p", "", "id", "-un"], user="deploy", stdin="practice\\n").stdout)
+"""
+# As with an engine in a virtual machine: its networks aren't here, and hosts are reached by published ports.
+ELSEWHERE = """
+from longshore.lab import Lab, LabError, network
+network.exists = lambda link: False
+lab = Lab("elsewhere")
+lab.up(1, bare=["h1"])
+(host,) = lab.status()
+print(host.address, host.port != 22, lab.ssh("h1", ["hostname"]).stdout.strip(), lab.registry_possible())
+try:
+    lab.registry_up()
+except LabError as error:
+    print(error)
+lab.down()
 """
 
 
@@ -114,7 +129,9 @@ def test_somebody_who_is_not_root_has_practice_hosts_on_an_engine_and_nothing_of
     reach = f"timeout 2 bash -c '</dev/tcp/{address}/22' && echo reached || true"
     assert user.machine(reach) == ""
     user.types("lab.heal", "h1")
-    assert user.machine(reach) == "reached\n"
+    assert wait_until(lambda: user.machine(reach) == "reached\n", timeout=10)
 
+    elsewhere = user.python(ELSEWHERE)
+    assert elsewhere.stdout.startswith("127.0.0.1 True h1 False\nThere can't be a registry: "), elsewhere
     user.types("lab.down", "--purge")
     assert user.machine(LEFT) == ""

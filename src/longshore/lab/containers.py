@@ -153,6 +153,8 @@ RUN {"rm -f /etc/apt/sources.list.d/debian.sources; " if mirror else ""}dpkg -s 
     def heal(self, host: HostState) -> None:
         self._inside(host, ["ip", "link", "set", "eth0", "up"])
         self._inside(host, ["ip", "route", "replace", "default", "via", self.net.gateway])
+        # Who has looked for it meanwhile takes it for gone for some seconds, unless they hear of it.
+        run(["docker", "exec", self._name(host.name), "ping", "-c1", "-W2", self.net.gateway], check=False)
 
     def is_cut(self, host: HostState) -> bool:
         if not self.is_on(host):

@@ -70,6 +70,22 @@ def test_a_pull_that_breaks_off_goes_on_when_the_registry_is_back(told: list[str
     ]
 
 
+class PatientEngine(FakeEngine):
+    """The older image store's: it counts down before it tries again, each layer for itself."""
+
+    def pull(self, ref: str, platform: str | None, auth: Any) -> Iterator[dict[str, Any]]:
+        for line in super().pull(ref, platform, auth):
+            yield line
+            for left in (3, 2, 1) if line["status"] == "Downloading" else ():
+                yield {"id": "a1", "status": f"Retrying in {left} seconds"}
+                yield {"id": "b2", "status": "Downloading", "progressDetail": {"current": left, "total": 9}}
+
+
+def test_an_engine_that_tries_again_by_itself_is_told_of_once_for_each_time(told: list[str]) -> None:
+    _bring(PatientEngine((12, "")), told)
+    assert [one.rpartition("; ")[2] for one in told] == ["the engine tries again"] * 2
+
+
 @pytest.mark.parametrize("kept", [0, 12])
 def test_a_registry_that_stays_away_is_said_with_how_far_it_came(told: list[str], kept: int) -> None:
     engine = FakeEngine((12, EOF), *[(0, REFUSED)] * 99, kept=kept)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
@@ -99,9 +99,17 @@ class _Pull:
         layers: Dict[str, Tuple[int, int]] = {}
         self._came = False
         last = -1
+        waiting: Set[str] = set()
         for line in self.engine.pull(self.ref, self.platform, self.auth):
             detail = line.get("progressDetail") or {}
-            if line.get("id") and detail.get("total") and line.get("status") == "Downloading":
+            status, layer = str(line.get("status")), str(line.get("id"))
+            if status.startswith("Retrying in"):  # the older image store, for up to 50 s
+                if not waiting:
+                    self.emit("note", message=f"the pull of {self.ref} broke off; the engine tries again")
+                waiting.add(layer)
+            elif status == "Downloading":
+                waiting.discard(layer)
+            if line.get("id") and detail.get("total") and status == "Downloading":
                 now = (int(detail.get("current", 0)), int(detail["total"]))
                 self._came = self._came or layers.get(line["id"], now) != now
                 layers[line["id"]] = now

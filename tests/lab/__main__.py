@@ -35,6 +35,7 @@ TOOK = {
     "test_canary.py": 90,
     "test_maintenance.py": 150,
     "test_acme.py": 70,
+    "test_balancer.py": 75,
     "test_proxy.py": 120,
     "test_plan.py": 105,
     "test_secrets.py": 85,

@@ -29,7 +29,7 @@ _QUICK = ("new connection", "kept-alive", "post")
 def ground(tmp_path: Path, lab: Lab, stand_ins: Callable[..., None], clean_hosts: None) -> Ground:
     """Two replicas on one host, deployed. A machine that is busy is no failure: requests may be late."""
     stand_ins(PYTHON, "traefik:v3")
-    made = prepare(tmp_path, lab, ("h1",), rate=60, slow=1.0)
+    made = prepare(tmp_path, lab, ("h1",), rate=60, slow=1.0, grace=4.0)
     made.load.late = 25.0
     inventory = made.project.root / "inventory/try.yml"
     inventory.write_text(

@@ -94,7 +94,7 @@ def _page_and_503(project: Project, lab: Lab) -> None:
 def test_a_pause_holds_requests_and_loses_none_whoever_is_killed_meanwhile(
     tmp_path: Path, lab: Lab, images: None
 ) -> None:
-    ground = prepare(tmp_path, lab, ("h1",), rate=RATE, slow=2.0)
+    ground = prepare(tmp_path, lab, ("h1",), rate=RATE, slow=2.0, grace=4.0)
     ground.load.late = 25.0
     project = ground.project
     assert ground.deploy("r0").code == 0
@@ -279,7 +279,7 @@ def _answer(address: str) -> str:
 
 
 class Watcher:
-    """Asks a host again and again, and keeps what it answered, without repetitions."""
+    """Asks a host again and again, once more at the end, and keeps what it answered, without repetitions."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -296,7 +296,9 @@ class Watcher:
         self.thread.join()
 
     def _watch(self) -> None:
-        while not self.over.is_set():
+        last = False
+        while not last:
+            last = self.over.is_set()
             found = _answer(self.address)
             if self.seen[-1:] != [found]:
                 self.seen.append(found)

@@ -21,7 +21,7 @@ import pytest
 from tests.lab.project import PYTHON, Done, Project
 from tests.load.changes import observed
 from tests.load.generator import Load
-from tests.load.ground import Ground, prepare, settings, under_load
+from tests.load.ground import Ground, of_the_proxy, prepare, settings, under_load
 
 from longshore.lab import Lab
 
@@ -90,18 +90,11 @@ def images(stand_ins: Callable[..., None], clean_hosts: None) -> None:
 @pytest.fixture
 def ground(tmp_path: Path, lab: Lab, images: None) -> Ground:
     """Two replicas on one host, deployed. A machine that is busy is no failure: requests may be late."""
-    made = prepare(tmp_path, lab, ("h1",), rate=40, slow=2.0)
+    made = prepare(tmp_path, lab, ("h1",), rate=40, slow=2.0, grace=4.0)
     made.load.late = 25.0
-    _of_the_host(made.project, "grace: 4s")
     first = made.deploy("r0")
     assert first.code == 0, first.all
     return made
-
-
-def _of_the_host(project: Project, settings: str) -> None:
-    """Say these settings of the host's proxy in the inventory that was written last."""
-    file = project.root / "inventory/try.yml"
-    file.write_text(file.read_text().replace("longshore:", f"longshore:\n      proxy: {{{settings}}}", 1))
 
 
 def _address(lab: Lab) -> str:
@@ -179,7 +172,7 @@ def test_no_request_fails_in_good_and_bad_deploys_a_rollback_and_a_new_proxy(gro
         more = ", response_headers: {X-Route: two}"
         app = settings(ground.addresses, more, drain=4)
         project.inventory("h1", app=app)
-        _of_the_host(project, "grace: 4s, metrics: 9100")
+        of_the_proxy(project, "grace: 4s, metrics: 9100")
         row = observed(ground, "settings", 0, "r4", partial(ground.deploy, "r4"))
         assert not row.wrong, (row.wrong, load.failures())
         after = _proxy(project)
@@ -346,7 +339,7 @@ def test_a_route_does_what_the_inventory_says(tmp_path: Path, lab: Lab, images: 
     project.write("compose.yml", "services:" + "".join(service(name) for name in names))
     # Of the same name: the api answers plain HTTP, and the rest of it is sent on to HTTPS.
     project.inventory("h1", app=ROUTES.replace("USERS", _htpasswd("ada", "secret")))
-    _of_the_host(project, "access_log: true")
+    of_the_proxy(project, "access_log: true")
     done = project.deploy()
     assert done.code == 0, done.all
     ask = partial(_ask, lab)

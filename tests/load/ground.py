@@ -75,15 +75,25 @@ class Ground:
         return self.project.deploy(*words, RELEASE=release, **variables)
 
 
-def prepare(root: Path, lab: Lab, hosts: tuple[str, ...], *, rate: float, slow: float = 6.0) -> Ground:
-    """Write the project; nothing is deployed yet. ``slow``: what a slow request takes (s)."""
+def prepare(
+    root: Path, lab: Lab, hosts: tuple[str, ...], *, rate: float, slow: float = 6.0, grace: float = 10.0
+) -> Ground:
+    """Write the project; nothing is deployed yet. ``slow``: what a slow request takes (s). ``grace``: the
+    proxy's (s), which it waits for the WebSocket when it is replaced."""
     project = Project(root, lab)
     addresses = [lab.addresses[host] for host in hosts]
     project.inventory(*hosts, app=settings(addresses, drain=slow + 2))
+    of_the_proxy(project, f"grace: {grace:g}s")
     project.write("compose.yml", COMPOSE)
     project.write("server.py", (Path(__file__).parent / "server.py").read_text())
     load = Load([(address, 80) for address in addresses], rate=rate, slow=slow)
     return Ground(project, hosts, load)
+
+
+def of_the_proxy(project: Project, settings: str) -> None:
+    """Say these settings of the host's proxy in the inventory that was written last."""
+    file = project.root / "inventory/try.yml"
+    file.write_text(file.read_text().replace("longshore:", f"longshore:\n      proxy: {{{settings}}}", 1))
 
 
 @contextmanager

@@ -42,22 +42,21 @@ def _measure(root: Path, lab: Lab, asked: argparse.Namespace) -> int:
     if first.code:
         print(first.all)
         return 1
-    print(
-        "| change | ended | s | requests | p99 ms | moved s | wrong |\n|---|---|---|---|---|---|---|",
-        flush=True,
-    )
+    print("| change | ended | s | requests | p99 ms | moved s | p99 ms then | wrong |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     with under_load(ground) as load:
         began = time.monotonic()
         time.sleep(asked.quiet)
         quiet = load.percentile(0.99, began)
-        print(f"| quiet | | {asked.quiet:.0f} | | {quiet * 1000:.0f} | | |", flush=True)
+        print(f"| quiet | | {asked.quiet:.0f} | | {quiet * 1000:.0f} | | | |", flush=True)
         rows = []
         for row in changes(ground, asked.changes):
             rows.append(row)
             wrong = "; ".join(row.wrong)
             moved = "" if row.moved is None else f"{row.moved:.2f}"
             cells = [row.what, row.ended, f"{row.seconds:.1f}", row.requests, f"{row.p99 * 1000:.0f}"]
-            cells += [moved, wrong]
+            then = "" if row.switch_p99 is None else f"{row.switch_p99 * 1000:.0f}"
+            cells += [moved, then, wrong]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     failures = load.failures()
     total = len(load.outcomes)
@@ -70,8 +69,12 @@ def _measure(root: Path, lab: Lab, asked: argparse.Namespace) -> int:
         moved = [row.moved for row in rows if row.moved is not None]
         if moved:
             print(
-                f"All requests were with the new containers {max(moved):.2f} s after they were good, at most."
+                f"All requests went to the new containers {max(moved):.2f} s after they were good, at most."
             )
+        then = sorted(row.switch_p99 for row in rows if row.switch_p99 is not None)
+        if then:
+            middle_then, worst_then = then[len(then) // 2] / quiet, then[-1] / quiet
+            print(f"p99 around a switch, by quiet: median {middle_then:.1f}, worst {worst_then:.1f}.")
         print(f"p99 during a change, as a multiple of quiet: median {middle:.1f}, worst {worst:.1f}.")
     return 1 if failures or any(row.wrong for row in rows) else 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.lab.project import Done
+from tests.load.generator import Load
 from tests.load.ground import Ground
 
 _MOVED = re.compile(r"all requests go to the new containers, ([\d.]+) s after they were good")
@@ -17,8 +18,9 @@ _MOVED = re.compile(r"all requests go to the new containers, ([\d.]+) s after th
 @dataclass(frozen=True)
 class Row:
     """One change: what it was, how it ended, how long it took (s), the slowest hundredth of the requests
-    meanwhile (s), how many there were, what went wrong (sentences), and how long after a host's new
-    containers were good all of its requests went to them, on the slowest host (s; ``None``: not told)."""
+    meanwhile (s), how many there were, what went wrong (sentences), how long after a host's new containers
+    were good all of its requests went to them, on the slowest host (s; ``None``: not told), and the slowest
+    hundredth of the requests around that moment (s; ``None``: all were answered by one release)."""
 
     what: str
     ended: str
@@ -27,6 +29,7 @@ class Row:
     requests: int
     wrong: tuple[str, ...]
     moved: float | None = None
+    switch_p99: float | None = None
 
 
 def changes(ground: Ground, count: int) -> Iterator[Row]:
@@ -76,4 +79,16 @@ def observed(ground: Ground, what: str, code: int, release: str, change: Callabl
         requests=sum(began <= one.began < ended for one in load.outcomes),
         wrong=tuple(wrong),
         moved=max(map(float, _MOVED.findall(done.out)), default=None),
+        switch_p99=_around_the_switch(load, began, ended),
     )
+
+
+def _around_the_switch(load: Load, began: float, ended: float) -> float | None:
+    """The slowest hundredth from half a second before the first answer of another release than the one that
+    answered first, to a second after the last of that one."""
+    told = [one for one in load.outcomes if one.release and began <= one.began < ended]
+    other = [one.began for one in told if one.release != told[0].release]
+    if not other:
+        return None
+    last = max(one.began for one in told if one.release == told[0].release)
+    return load.percentile(0.99, min(other) - 0.5, max(last, min(other)) + 1.0)

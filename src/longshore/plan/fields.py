@@ -36,11 +36,12 @@ _IGNORED = {"build", "profiles", "pull_policy", "extends", "develop", "env_file"
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts")
 
 
-def fields_of(release: Release, name: str, veil: Veil, *, whole: bool = True) -> Fields:
-    """The fields of one service of a release; not ``whole``: only those that need no compose file."""
+def fields_of(release: Release, name: str, veil: Veil, *, whole: bool = True, named: bool = True) -> Fields:
+    """The fields of one service of a release; not ``whole``: only those that need no compose file. Not
+    ``named``: its image is not told of, so that its tag needn't be looked up."""
     facts = release.manifest["services"][name]
     image = release.images[name]
-    found: Fields = {"image": Field(image, _image(release, name, image))}
+    found: Fields = {"image": Field(image, _image(release, name, image) if named else image)}
     found["replicas"] = Field(str(facts["replicas"]), str(facts["replicas"]), loose=True)
     service = release.model.services.get(name) if whole and release.model else None
     if isinstance(service, Map):

@@ -123,7 +123,8 @@ def changes_between(old: Release | None, new: Release, veil: Veil) -> list[Chang
         elif name not in before:
             changes.append(Change(name, "start", "it is new in this release"))
         else:
-            fields = (fields_of(release, name, veil, whole=whole) for release in (old, new))
+            named = old.images[name] != new.images[name]
+            fields = (fields_of(one, name, veil, whole=whole, named=named) for one in (old, new))
             changes += _field_changes(name, *fields)
     return changes + _settings(old.manifest, new.manifest)
 

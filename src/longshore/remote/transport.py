@@ -63,10 +63,13 @@ class _ReadAhead:
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._there = b""
+        self.heard = time.monotonic()
+        """When something came last (monotonic, s)."""
 
     def recv(self, size: int) -> bytes:
         if not self._there:
             self._there = self._sock.recv(_PIECE)
+            self.heard = time.monotonic()
         piece, self._there = self._there[:size], self._there[size:]
         return piece
 
@@ -79,7 +82,8 @@ class _Packetizer(_BasePacketizer):  # type: ignore[misc]
     after every message whether that thread is to be told that it doesn't."""
 
     def __init__(self, sock: Any) -> None:
-        super().__init__(_ReadAhead(sock))
+        self.source = _ReadAhead(sock)
+        super().__init__(self.source)
         self._shake_until = 0.0
 
     def start_handshake(self, timeout: float) -> None:
@@ -148,13 +152,17 @@ class Transport(_Base):  # type: ignore[misc]
         return (*(name + hostcerts.SUFFIX for name in plain), *plain) if self._certificates else plain
 
     def set_keepalive(self, interval: int) -> None:
-        """Ask for a sign of life every ``interval`` seconds; a server that leaves three out is gone.
+        """Ask for a sign of life when nothing has come for ``interval`` seconds; a server that leaves three
+        out is gone.
 
         Paramiko's own want no answer, and a connection through a hop or a ProxyCommand has no TCP of its own
         that would notice. Any answer will do: OpenSSH refuses the request, and that is one.
         """
 
         def ask() -> None:
+            if time.monotonic() - self.packetizer.source.heard < interval:
+                self._unanswered = 0
+                return
             if self._unanswered >= KEEPALIVES:
                 raise SSHException(f"it has been silent for {(self._unanswered + 1) * interval} s")
             self._unanswered += 1

@@ -29,12 +29,8 @@ _QUICK = ("new connection", "kept-alive", "post")
 def ground(tmp_path: Path, lab: Lab, stand_ins: Callable[..., None], clean_hosts: None) -> Ground:
     """Two replicas on one host, deployed. A machine that is busy is no failure: requests may be late."""
     stand_ins(PYTHON, "traefik:v3")
-    made = prepare(tmp_path, lab, ("h1",), rate=60, slow=1.0, grace=4.0)
+    made = prepare(tmp_path, lab, ("h1",), rate=60, slow=1.0, grace=1.0)
     made.load.late = 25.0
-    inventory = made.project.root / "inventory/try.yml"
-    inventory.write_text(
-        inventory.read_text().replace("longshore:", "longshore:\n      proxy: {grace: 1s}", 1)
-    )
     first = made.deploy("r0")
     assert first.code == 0, first.all
     return made

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import tarfile
 from typing import List, Tuple
@@ -40,11 +41,7 @@ def unpack(work: Work, name: str) -> str:
                 source = archive.extractfile(member)
                 assert source is not None
                 with open(path, "xb") as file:
-                    while True:
-                        piece = source.read(1 << 20)
-                        if not piece:
-                            break
-                        file.write(piece)
+                    shutil.copyfileobj(source, file, 1 << 20)
                 os.chmod(path, stat.S_IMODE(member.mode))
                 os.utime(path, (member.mtime, member.mtime))
     for member in links:  # last: nothing is written through one

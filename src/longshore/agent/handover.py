@@ -10,7 +10,7 @@ for as long. Traefik waits for the busy ones itself.
 import json
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional
 
 from longshore.agent import steering
 from longshore.agent.engine import Engine
@@ -111,8 +111,4 @@ def _connections(pids: List[int], ports: List[int]) -> bool:
         for row in sockets()
         if row.state == ESTABLISHED and int(row.near.rpartition(":")[2], 16) in ports
     }
-    return any(open_ones & _sockets_of(pid) for pid in pids)
-
-
-def _sockets_of(pid: int) -> Set[str]:
-    return set(steering.descriptors(pid))
+    return any(open_ones & steering.descriptors(pid).keys() for pid in pids)

@@ -70,7 +70,9 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
         ("services:\n  1: {image: x}\n", "compose.yml:2:3", "not a text"),
         ("services: {a: {image: x}}\n\0", "compose.yml", "not valid YAML"),
         ("services:\n  a: {image: x, scale: -1}\n", "compose.yml:2", "not a number of replicas"),
-        ("[" * 200_000, "compose.yml:1:101", "nested more than 100 levels"),
+        ("[" * 500, "compose.yml:1:101", "nested more than 100 levels"),
+        # The place depends on libyaml: from 0.2.6 on it stops at 1,000 levels by itself.
+        ("[" * 200_000, "compose.yml:1:1", "nested more than 100 levels"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, compose: str, place: str, says: str) -> None:

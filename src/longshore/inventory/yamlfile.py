@@ -85,6 +85,8 @@ def _syntax(error: yaml.MarkedYAMLError, name: str, text: str) -> InventoryError
     mark = error.problem_mark or error.context_mark
     where = Where(name, mark.line + 1, mark.column + 1) if mark else Where(name)
     problem = error.problem or _one_line(error)
+    if "maximum nesting depth" in problem:  # libyaml's own bound (1,000), which its scanner may reach first
+        return _too_deep(where)
     lines = text.splitlines()
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line and "token" in problem:
@@ -95,6 +97,10 @@ def _syntax(error: yaml.MarkedYAMLError, name: str, text: str) -> InventoryError
     elif "mapping values are not allowed" in problem:
         hint = "A colon followed by a space needs quotes around the text, or the indentation is wrong."
     return InventoryError(f"This is not YAML: {problem}.", where=where, hint=hint)
+
+
+def _too_deep(where: Where) -> InventoryError:
+    return InventoryError(f"This is nested more than {MAX_DEPTH} levels deep.", where=where)
 
 
 def _one_line(error: Exception) -> str:
@@ -155,7 +161,7 @@ class _Builder:
     def _open(self, event: Any) -> None:
         where = self._where(event)
         if len(self._stack) >= MAX_DEPTH:
-            raise InventoryError(f"This is nested more than {MAX_DEPTH} levels deep.", where=where)
+            raise _too_deep(where)
         mapping = isinstance(event, yaml.MappingStartEvent)
         kind = "map" if mapping else "seq"
         if event.tag not in (None, "!", _TAG + kind):

@@ -18,8 +18,10 @@ from longshore.records import dataclass
 
 # Anchors can make a small file expand without end; compose-go has the same bound.
 _MAX_NODES = 100_000
-# libyaml composes by recursion, and overflows the stack of the process.
+# libyaml composes by recursion, and overflows the stack of the process. From 0.2.6 on it has a bound of its own
+# (1,000), which its scanner can reach before we have counted to ours.
 _MAX_DEPTH = 100
+_LIBYAML_TOO_DEEP = "maximum nesting depth"
 _MAX_BITS = 10_000
 
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -121,7 +123,10 @@ def parse(text: str, file: str) -> tuple[Any, ...]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
-        raise RenderError(f"This is not valid YAML: {error.problem or error.context}.", where=where) from None
+        problem = error.problem or error.context or ""
+        if _LIBYAML_TOO_DEEP in problem:
+            raise _too_deep(where) from None
+        raise RenderError(f"This is not valid YAML: {problem}.", where=where) from None
     except yaml.YAMLError as error:
         raise RenderError(f"This is not valid YAML: {error}.", where=Where(file)) from None
     return tuple(_Builder(file).build(node) for node in nodes if node is not None)
@@ -135,9 +140,13 @@ def _check_depth(text: str, file: str) -> None:
             if depth > _MAX_DEPTH:
                 mark = event.start_mark
                 where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
-                raise RenderError(f"This is nested more than {_MAX_DEPTH} levels deep.", where=where)
+                raise _too_deep(where)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _too_deep(where: Where) -> RenderError:
+    return RenderError(f"This is nested more than {_MAX_DEPTH} levels deep.", where=where)
 
 
 class _Builder:

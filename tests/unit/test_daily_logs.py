@@ -131,6 +131,17 @@ def test_a_line_that_the_engine_cut_is_whole_again() -> None:
     ]
 
 
+def test_a_line_that_a_container_was_killed_in_swallows_none_of_its_next_life() -> None:
+    killed = f"{AT}1.25Z line 57".encode()
+    assert list(lines_of([killed, _piece(2, "line 0")])) == [
+        (f"{AT}1.250000000Z", "line 57"),
+        (f"{AT}2.500000000Z", "line 0"),
+    ]
+    link = FakeLink("h1", FakeApi({"api": []}, {"api": [[killed], [killed, _piece(2, "line 0")]]}))
+    items = list(Follower([(link, Wanted("shop"))]).lines())  # type: ignore[list-item]
+    assert [item.text for item in items if isinstance(item, LogLine)] == ["line 57", "line 0"]
+
+
 def test_times_compare_as_text_though_go_leaves_out_zeros() -> None:
     (early, _), (late, _) = lines_of([f"{AT}1Z a\n{AT}1.000000001Z b\n".encode()])
     assert early < late

@@ -236,12 +236,17 @@ class Lines:
 def lines_of(pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """The engine's pieces as lines with their times.
 
-    The engine cuts lines of more than 16 KiB, and puts the time before each part.
+    The engine cuts lines of more than 16 KiB, and puts the same time before each part. What a container was
+    killed in the middle of has no end either, but another time follows: the next line's.
     """
     rest = b""
     for piece in pieces:
-        if rest and not rest.endswith(b"\n"):
-            piece = _TIME.sub(b"", piece, count=1) if _TIME.match(piece) else piece
+        if rest and (timed := _TIME.match(piece)):
+            if rest.startswith(timed[0]):
+                piece = piece[timed.end() :]
+            else:
+                yield _parse(rest)
+                rest = b""
         rest += piece
         *whole, rest = rest.split(b"\n")
         if len(rest) > _LONGEST:

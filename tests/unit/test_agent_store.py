@@ -15,7 +15,7 @@ from longshore.agent.fail import Refusal
 from longshore.agent.inspect import stack
 from longshore.agent.journal import COMMIT, REVERTED, Journal, Lines
 from longshore.agent.lock import Lock
-from longshore.agent.store import AppStore, write
+from longshore.agent.store import AppStore, make_open, write
 
 RELEASE = "0123456789ab"
 
@@ -68,6 +68,20 @@ def test_content_is_kept_under_its_hash_and_shared_by_releases(store: AppStore) 
         store, {"aa11/nginx.conf": (b"one", "content"), "compose.yml": (b"2", "release")}, "ba9876543210"
     )
     assert os.stat(os.path.join(store.content, "aa11", "nginx.conf")).st_ino == first
+
+
+def test_what_is_mounted_can_be_read_by_containers_that_are_not_root(store: AppStore) -> None:
+    before = os.umask(0o077)  # the agent's
+    try:
+        _receive(store, {"aa11/conf.d/site/a.conf": (b"one", "content"), "compose.yml": (b"1", "release")})
+        make_open(os.path.join(store.root, "state", "media", "uploads"))
+    finally:
+        os.umask(before)
+    content, state = Path(store.content), Path(store.root, "state")
+    opened = [content / "aa11", content / "aa11/conf.d", content / "aa11/conf.d/site", state, state / "media"]
+    assert [f"{folder.stat().st_mode & 0o777:o}" for folder in opened] == ["755"] * 5
+    closed = [Path(store.root), content, Path(store.releases), Path(store.release_dir(RELEASE))]
+    assert [f"{folder.stat().st_mode & 0o777:o}" for folder in closed] == ["700"] * 4
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "other.yml"])

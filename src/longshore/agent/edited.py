@@ -13,7 +13,7 @@ from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import containers
-from longshore.agent.store import AppStore, read_json, write
+from longshore.agent.store import AppStore, make_open, read_json, write
 
 _CHUNK = 1 << 20
 _MOST = 3
@@ -164,7 +164,7 @@ def put_right(engine: Engine, store: AppStore, manifest: Dict[str, Any], tar: IO
             source = archive.extractfile(member) if one else None
             if one is not None and source is not None:
                 where = place(store, manifest["id"], one.path, one.kind)
-                os.makedirs(os.path.dirname(where), mode=0o755, exist_ok=True)
+                make_open(os.path.dirname(where))
                 write(where, source.read(), int(manifest["files"][one.path]["mode"], 8))
     return sorted(damaged)
 

@@ -8,7 +8,7 @@ from longshore.agent import bluegreen, compose, edited, preflight
 from longshore.agent.engine import Engine
 from longshore.agent.health import Emit
 from longshore.agent.pulling import bring, registry_of
-from longshore.agent.store import AppStore, write
+from longshore.agent.store import AppStore, make_open, write
 
 
 def stage(
@@ -40,7 +40,7 @@ def stage(
     wanted = preflight.architecture(info.get("Architecture", ""))
     pulled = _images(engine, store, manifest, wanted, args.get("auth") or {}, emit, given_up)
     for folder in manifest["state_dirs"]:
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        make_open(folder)
     return {"pulled": pulled, "compose": ".".join(map(str, version))}
 
 

@@ -47,6 +47,22 @@ def write(path: str, data: bytes, mode: int = 0o600) -> None:
     sync_folder(folder)
 
 
+def make_open(folder: str) -> None:
+    """Make a folder that containers look into, whoever they run as, and those above it that are missing.
+
+    ``makedirs`` with a mode isn't enough: the agent's umask is for what only we read. Others on this host are kept
+    out by the app's own folder.
+    """
+    if os.path.isdir(folder):
+        return
+    make_open(os.path.dirname(folder))
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return
+    os.chmod(folder, 0o755)
+
+
 def _forget(path: str) -> None:
     try:
         os.unlink(path)
@@ -269,7 +285,7 @@ def _plain(name: str) -> bool:
 def _copy(source: IO[bytes], path: str, mode: int) -> None:
     import shutil
 
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    make_open(os.path.dirname(path))
     with open(path, "xb") as out:
         os.fchmod(out.fileno(), mode)
         shutil.copyfileobj(source, out, _CHUNK)

@@ -2,18 +2,25 @@
 JSON on the connection (:mod:`longshore.agent.wire`). :mod:`longshore.agent.main` carries them out.
 """
 
+import io
 import json
+import os
 import queue
+import select
 import sys
 import threading
 import time
-from typing import IO, Any, Dict, Optional, Tuple
+from typing import IO, Any, Dict, List, Optional, Tuple
 
 from longshore.agent import wire
 from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal, from_os_error
 
 _TICK = 1.0
+_PIECE = 1 << 14
+"""Bytes of a payload that are read at once."""
+_AT_ONCE = 4096
+"""Bytes that a pipe or socket takes without making us wait, once it takes any (pipe(7), PIPE_BUF)."""
 _PROGRESS = ("compose", "pull")
 _STATES = ("stage", "health")
 """What is progress, too, where there are many hosts; that a step is over is told in any case."""
@@ -42,6 +49,8 @@ class Talking:
         self.heard = time.monotonic()
         self.app = ""
         """The app of the request that is being answered."""
+        self._unheard = False
+        """A line was not taken: nothing that follows would be understood."""
         self.gone = threading.Event()
         """Set when the controller has hung up."""
         self.requests: queue.Queue[Optional[Tuple[Dict[str, Any], bytes]]] = queue.Queue(maxsize=4)
@@ -103,20 +112,57 @@ class Talking:
                 if request.get("op") == wire.BEAT:
                     self.beat()
                     continue
-                payload = self.stdin.read(int(request.get("payload") or 0))
-                self.requests.put((request, payload))
-        except (OSError, ValueError):
-            pass
-        self.gone.set()
-        self.requests.put(None)
+                self.requests.put((request, self._payload(int(request.get("payload") or 0))))
+        except (OSError, EOFError, ValueError, TypeError, AttributeError):
+            pass  # the end, or what is no request
+        finally:  # whatever it was: nobody would ever hear of the end
+            self.gone.set()
+            self.requests.put(None)
+
+    def _payload(self, size: int) -> bytes:
+        """Read so many bytes. Each piece is a sign of life: on a slow line, all of it may take longer than the
+        lease, and between a request and its payload comes no other.
+
+        Raises ``EOFError`` for one that was cut off: half a hook must not be run."""
+        pieces: List[bytes] = []
+        beaten = time.monotonic()
+        while size > 0:
+            piece = self.stdin.read(min(size, _PIECE))
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            size -= len(piece)
+            self.heard = time.monotonic()
+            if self.heard - beaten > _TICK:
+                beaten = self.heard
+                self.beat()
+        return b"".join(pieces)
 
     def say(self, value: Dict[str, Any]) -> None:
-        """Write a line. A controller that has gone is no reason to stop in the middle of a step."""
+        """Write a line. A controller that has gone is no reason to stop in the middle of a step, and neither is
+        one that is there and reads nothing (stopped by Ctrl-Z): when its lease is over it isn't waited for."""
+        if self._unheard:
+            return
+        data = json.dumps(value, separators=(",", ":")).encode() + b"\n"
         try:
-            self.stdout.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
-            self.stdout.flush()
+            self._unheard = not self._written(data)
         except (OSError, ValueError):
             pass
+
+    def _written(self, data: bytes) -> bool:
+        try:
+            handle = self.stdout.fileno()
+        except io.UnsupportedOperation:  # no file: nothing to wait for
+            self.stdout.write(data)
+            return True
+        ready = select.poll()
+        ready.register(handle, select.POLLOUT)
+        while data:
+            if ready.poll(_TICK * 1000):
+                data = data[os.write(handle, data[:_AT_ONCE]) :]
+            elif self.given_up():
+                return False
+        return True
 
     def emit(self, kind: str, **facts: Any) -> None:
         """An event of the request that is being answered.

@@ -14,7 +14,7 @@ from paramiko.ssh_exception import SSHException
 
 from longshore.errors import ConnectionLostError, HostError
 from longshore.inventory.model import Host
-from longshore.remote import program
+from longshore.remote import program, quoting
 from longshore.remote.become import Password, PasswordSource, announced, needs_sudo, with_sudo
 from longshore.remote.connection import Opener
 from longshore.remote.conversation import AgentSession
@@ -134,10 +134,10 @@ class SshLink:
 
     def _command(self, argv: list[str], *, announce: bool = False) -> tuple[Password | None, str]:
         if not self._sudo:
-            return None, shlex.join(argv)
+            return None, quoting.join(argv)
         password = Password(self._passwords)
         inner = announced(argv, password.mark) if announce else argv
-        return password, shlex.join(with_sudo(inner, self._ssh, password.prompt))
+        return password, quoting.join(with_sudo(inner, self._ssh, password.prompt))
 
     def _channel(self, command: str) -> Any:
         channel = self._connected().transport.open_session(timeout=CHANNEL_TIMEOUT)

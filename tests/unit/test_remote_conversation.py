@@ -182,6 +182,24 @@ def test_chatter_of_a_login_script_does_not_matter() -> None:
     assert made.agent["python"] == "3.11.2"
 
 
+def test_chatter_without_an_end_of_line_does_not_hide_what_comes_after_it() -> None:
+    title = b"\x1b]0;web1\x07"
+    stream = Script(title + _line({"type": "need"}), HELLO)
+    AgentSession("web1", stream).start(PROGRAM)
+    assert stream.sent.endswith(PROGRAM.compressed)
+    AgentSession("web1", Script(title + _line(HELLO))).start(PROGRAM)
+
+
+def test_an_agent_that_does_not_come_up_in_time_is_a_sentence() -> None:
+    error = start_error(Script(b"waiting for the network\n", TimeoutError()))
+    assert error.message == "the agent did not start within 60 s: waiting for the network"
+
+
+def test_a_stream_that_breaks_at_the_start_is_a_sentence() -> None:
+    error = start_error(Script({"type": "need"}, BrokenPipeError(32, "Broken pipe"), code=None))
+    assert error.message == "the connection broke while the agent was started."
+
+
 def start_error(stream: Script, password: Password | None = None) -> HostError:
     with pytest.raises(HostError) as caught:
         AgentSession("web1", stream).start(PROGRAM, password=password)

@@ -79,12 +79,26 @@ class AgentSession:
 
     def start(self, program: Program, *, password: Password | None = None) -> None:
         """Bring the agent up: give sudo its password if it asks, send the agent if the host lacks it."""
+        try:
+            self._start(program, password)
+        except TimeoutError as error:
+            said = self._said()
+            raise HostError(
+                f"the agent did not start within {START_TIMEOUT:g} s{f': {said}' if said else '.'}",
+                where=self.host,
+                hint="Does a login script on the host wait for something?",
+            ) from error
+        except OSError as error:
+            raise self._lost("the connection broke while the agent was started") from error
+
+    def _start(self, program: Program, password: Password | None) -> None:
         # Until the greeting, anything may come: a login script's chatter, sudo's prompt, "not found".
         while True:
             line = self._line(START_TIMEOUT, password)
             if line is None:
                 raise self._start_failed(password)
-            message = _parse(line)
+            # A login script may have written something without an end of line: a terminal's title, as a rule.
+            message = _parse(line[max(0, line.find(b'{"type"')) :])
             kind = message.get("type")
             if kind == "need":
                 self._send(b"%d\n" % len(program.compressed))

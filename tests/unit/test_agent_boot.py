@@ -185,11 +185,11 @@ def test_who_is_not_root_gets_a_line_in_their_own_crontab(
     table = ["# mine", "0 3 * * * backup"]
     runs: list[tuple[str, ...]] = []
 
-    def crontab(words: list[str], stdin: str, user: str) -> tuple[int, str]:
+    def crontab(words: list[str], stdin: str, user: str) -> tuple[int, str, str]:
         runs.append(tuple(words))
         if words == ["-"]:
             table[:] = stdin.splitlines()
-        return 0, "".join(f"{line}\n" for line in table)
+        return 0, "".join(f"{line}\n" for line in table), ""
 
     monkeypatch.setattr(boot_module, "_run_crontab", crontab)
     boot = Boot(str(tmp_path / "state"), root=str(host(tmp_path, systemd=True)))
@@ -205,6 +205,51 @@ def test_who_is_not_root_gets_a_line_in_their_own_crontab(
     assert len(table) == 3
     settle(boot, wanted=False)
     assert table == ["# mine", "0 3 * * * backup"]
+
+
+def _crontab_program(folder: Path, listing: str) -> Path:
+    """A ``crontab`` whose table is the file ``table`` beside it; ``listing`` is what it does for ``-l``."""
+    folder.mkdir(exist_ok=True)
+    program = folder / "crontab"
+    program.write_text(f'#!/bin/sh\ncd {folder}\nif [ "$1" = - ]; then cat >table; else {listing}; fi\n')
+    program.chmod(0o755)
+    return folder / "table"
+
+
+@pytest.mark.parametrize(
+    ("listing", "after"),
+    [
+        ("echo 'no crontab for ann' >&2; exit 1", True),
+        ("echo \"crontab: can't open 'ann': No such file or directory\" >&2; exit 1", True),
+        ("echo 'You (ann) are not allowed to use this program (crontab)' >&2; exit 1", False),
+        ("echo 'PAM failure' >&2; exit 1", False),
+    ],
+)
+def test_lines_that_can_not_be_read_are_not_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: str, after: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    table = _crontab_program(tmp_path / "bin", listing)
+    monkeypatch.setenv("PATH", f"{table.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(boot_module, "_is_there", lambda program: True)
+    assert Boot(str(tmp_path / "state")).into_crontab() is after
+    assert table.exists() is after
+
+
+def test_a_persons_lines_stay_what_they_are_in_any_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    table = _crontab_program(tmp_path / "bin", "cat table")
+    monkeypatch.setenv("PATH", f"{table.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(boot_module, "_is_there", lambda program: True)
+    mine = b"# gr\xfc\xdfe, in Latin-1\n0 3 * * * printf 'a\x0cb\x85'\n"
+    table.write_bytes(mine)
+    boot = Boot(str(tmp_path / "state"))
+    assert boot.into_crontab() and boot.found().by == CRONTAB
+    assert table.read_bytes().startswith(mine + b"@reboot ")
+    assert boot.out_of_crontab()
+    assert table.read_bytes() == mine
 
 
 def test_what_was_put_in_place_runs_without_the_agents_folder(tmp_path: Path) -> None:

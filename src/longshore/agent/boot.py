@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import Callable, List, NamedTuple
+from typing import Callable, List, NamedTuple, Optional
 
 Write = Callable[[str, bytes, int], None]
 """Writes a file (path, content, mode) as a whole or not at all."""
@@ -57,7 +57,7 @@ class Boot:
             return Found(SYSTEMD if os.path.lexists(self.wanted) and self._is_file() else DISABLED)
         if os.path.isfile(self.cron):
             return Found(CRON)
-        if os.geteuid() != 0 and self.program in _crontab():
+        if os.geteuid() != 0 and any(self.program in line for line in _crontab() or ()):
             return Found(CRONTAB)
         return Found("", self.obstacle() or "nothing has set it up yet; the next deploy does")
 
@@ -152,16 +152,16 @@ WantedBy=multi-user.target
         """Put a line into this user's own crontab. Whether it is there now; other lines stay."""
         if self.obstacle():
             return False
-        lines = _crontab().splitlines()
+        lines = _crontab()
         mine = self._line("", python)
-        if mine in lines:
-            return True
+        if lines is None or mine in lines:
+            return lines is not None
         kept = [line for line in lines if self.program not in line]
         return _write_crontab([*kept, mine])
 
     def out_of_crontab(self, user: str = "") -> bool:
         """Take the line out again; of another user's, as root. Whether there was one."""
-        lines = _crontab(user).splitlines()
+        lines = _crontab(user) or []
         kept = [line for line in lines if self.program not in line]
         return len(kept) < len(lines) and _write_crontab(kept, user)
 
@@ -194,21 +194,33 @@ def _unlink(path: str) -> None:
         pass
 
 
-def _crontab(user: str = "") -> str:
-    """A user's own lines; empty where there are none, or none may be."""
-    return _run_crontab(["-l"], "", user)[1]
+def _crontab(user: str = "") -> Optional[List[str]]:
+    """A user's own lines; ``None`` where they can't be read: whoever wrote them anew would lose them."""
+    code, told, why = _run_crontab(["-l"], "", user)
+    if code == 0:
+        # Not splitlines(): what Python takes for the end of a line as well may be in the middle of a command.
+        return told[:-1].split("\n") if told.endswith("\n") else told.split("\n") if told else []
+    return [] if "no crontab" in why or "No such file" in why else None
 
 
 def _write_crontab(lines: List[str], user: str = "") -> bool:
     return _run_crontab(["-"], "".join(f"{line}\n" for line in lines), user)[0] == 0
 
 
-def _run_crontab(words: List[str], stdin: str, user: str) -> "tuple[int, str]":
+def _run_crontab(words: List[str], stdin: str, user: str) -> "tuple[int, str, str]":
+    """Its exit code, its output, and what it says on standard error."""
     of = ["-u", user] if user else []
     try:
         done = subprocess.run(
-            ["crontab", *of, *words], input=stdin, capture_output=True, text=True, timeout=20, check=False
+            ["crontab", *of, *words],
+            input=stdin.encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            env={**os.environ, "LC_ALL": "C"},
+            timeout=20,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return 127, ""
-    return done.returncode, done.stdout if done.returncode == 0 else ""
+        return 127, "", ""
+    # A person's lines may be in any encoding; they come back as they were.
+    said = [text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr)]
+    return done.returncode, said[0], said[1]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import tarfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +17,13 @@ import pytest
 from tests.unit.rollout_factory import deployed, problems, release, run, running, story
 
 from longshore.agent import wire
-from longshore.agent.edited import check_whole
+from longshore.agent.edited import check_whole, put_right
 from longshore.agent.engine import CONFIG_HASH, SERVICE
 from longshore.agent.fail import Refusal
 from longshore.agent.store import AppStore, write
 from longshore.tasks.lock import held_words
 
-OLD = "0123456789ab"
+OLD, NEW = "0123456789ab", "ba9876543210"
 FILES = {"compose.yml": "release", ".env": "release", "aa11/page.txt": "content"}
 
 
@@ -79,6 +83,39 @@ def test_what_a_service_may_write_itself_does_not_keep_anybody_from_going_back(s
     check(store, writable=True)
     with pytest.raises(Refusal, match=r"page\.txt was edited"):
         check(store, writable=False)
+
+
+def _tar() -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in FILES:
+            member = tarfile.TarInfo(path)
+            member.size = len(b"as it came")
+            archive.addfile(member, io.BytesIO(b"as it came"))
+    buffer.seek(0)
+    return buffer
+
+
+def test_a_release_that_was_edited_before_another_one_was_committed_is_put_right(store: AppStore) -> None:
+    store.write_committed(OLD, {"at": 1.0, "seen": time.time() + 0.05, "containers": []})
+    time.sleep(0.1)
+    Path(store.bundle_dir(OLD), "compose.yml").write_text("edited")
+    Path(store.content, "aa11/page.txt").write_text("edited, too")
+    os.makedirs(store.release_dir(NEW))
+    store.write_committed(NEW, {"at": 2.0, "seen": time.time() + 0.05, "containers": []})
+    store.set_current(NEW)
+    engine: Any = _Engine(store, writable=False)
+    assert put_right(engine, store, store.manifest(OLD), _tar()) == ["aa11/page.txt", "compose.yml"]
+    assert Path(store.bundle_dir(OLD), "compose.yml").read_text() == "as it came"
+
+
+def test_a_release_that_never_was_committed_is_put_right_whenever_it_was_edited(store: AppStore) -> None:
+    Path(store.bundle_dir(OLD), "compose.yml").write_text("edited")
+    os.makedirs(store.release_dir(NEW))
+    store.write_committed(NEW, {"at": 2.0, "seen": time.time() + 0.05, "containers": []})
+    store.set_current(NEW)
+    engine: Any = _Engine(store, writable=False)
+    assert put_right(engine, store, store.manifest(OLD), _tar()) == ["compose.yml"]
 
 
 def test_a_rollback_asks_for_a_whole_release_before_anything_is_done_and_not_when_it_is_told_not_to() -> None:

@@ -140,9 +140,8 @@ def put_right(engine: Engine, store: AppStore, manifest: Dict[str, Any], tar: IO
 
     from longshore.agent import compose
 
-    current = store.current()
-    since = float((store.committed(current) or {}).get("seen", 0)) if current else 0.0
-    damaged = {one.path: one for one in edited(store, manifest, since) if one.how != ADDED}
+    # All of it is read: it may have been edited while another release was the current one.
+    damaged = {one.path: one for one in edited(store, manifest, 0.0) if one.how != ADDED}
     if not damaged:
         return []
     users = _users(engine, store, containers(engine, manifest["project"]))

@@ -273,7 +273,7 @@ def test_a_hold_says_who_and_why_until_its_time_is_over(
     assert hold.take_away() is None
 
 
-def test_an_agent_that_is_killed_is_mourned_and_one_that_ends_is_not(tmp_path: Path) -> None:
+def test_an_agent_that_is_killed_or_breaks_is_mourned_and_one_that_ends_is_not(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "from longshore.agent.guardian import Notes, guarded\n"
@@ -281,10 +281,10 @@ def test_an_agent_that_is_killed_is_mourned_and_one_that_ends_is_not(tmp_path: P
         "out = open(sys.argv[1], 'a')\n"
         "if guarded(notes, lambda app, run: print(app, run, file=out)):\n"
         "    notes.took('shop', 'run1')\n"
-        "    os.kill(os.getpid(), 9) if sys.argv[2] == 'kill' else sys.exit(7)\n"
+        "    os.kill(os.getpid(), 9) if sys.argv[2] == 'kill' else sys.exit({'end': 0, 'break': 1}[sys.argv[2]])\n"
         "out.close()\n"
     )
-    for how, code, said in (("kill", 0, "shop run1\n"), ("end", 7, "")):
+    for how, code, said in (("kill", 0, "shop run1\n"), ("break", 0, "shop run1\n"), ("end", 0, "")):
         out = tmp_path / how
         command = [sys.executable, "-c", program, str(out), how]
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)

@@ -1,7 +1,7 @@
 """What stands behind the agent: a process that only waits for it, and does its duty when it is killed.
 
 A lost controller is the agent's to deal with. An agent that is killed (by the kernel for want of memory, by a
-person) can't take back what it had begun; its parent can.
+person), or that breaks while it deals with that, can't take back what it had begun; its parent can.
 """
 
 import os
@@ -39,7 +39,8 @@ class Notes:
 
 def guarded(notes: Notes, recover: Callable[[str, str], None]) -> bool:
     """Fork. True in the child, which is the agent. In the parent it returns False when the agent has been
-    killed and ``recover(app, run)`` was called for what it held; if it ended by itself, so does the parent.
+    killed, or has died of a defect of its own, and ``recover(app, run)`` was called for what it held; if it
+    ended well, so does the parent.
     """
     child = os.fork()
     if child == 0:
@@ -55,8 +56,8 @@ def guarded(notes: Notes, recover: Callable[[str, str], None]) -> bool:
             break
         except InterruptedError:
             continue
-    if not os.WIFSIGNALED(status):
-        os._exit(os.WEXITSTATUS(status))
+    if status == 0:
+        os._exit(0)
     for app, run in notes.read().items():
         recover(app, run)
     return False

@@ -21,8 +21,6 @@ from longshore.agent.proxy import Proxy, routes_file
 from longshore.agent.store import AppStore, read_json
 
 ROUTES = "proxy.json"
-_PATIENCE = 3600.0
-"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
 
 
 class Change(NamedTuple):
@@ -320,13 +318,8 @@ class BlueGreen:
 
     def _retire(self, idents: List[str]) -> None:
         """Stop containers, each in its own grace period, and remove them."""
-        patient = Engine(self.engine.path, timeout=_PATIENCE)
         for ident in idents:
-            try:
-                patient.stop(ident)
-            except EngineError as error:
-                if error.status not in (304, 404):
-                    raise
+            self.engine.stop(ident)
         self._remove(idents)
 
     def _remove(self, idents: List[str]) -> None:

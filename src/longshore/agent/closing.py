@@ -18,9 +18,6 @@ from longshore.agent.order import in_order
 from longshore.agent.proxy import Proxy
 from longshore.agent.store import AppStore
 
-_PATIENCE = 3600.0
-"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
-
 
 def note_of(store: AppStore) -> Dict[str, Any]:
     """Empty when no deploy has closed the app; else ``release``, ``keep`` (services that go on), ``own``
@@ -100,15 +97,10 @@ def settle(engine: Engine, store: AppStore, emit: Emit) -> None:
 def stop(engine: Engine, store: AppStore, emit: Emit) -> None:
     """Stop what runs of the app, of whatever release, but for what goes on; what needs others first."""
     keep = set(note_of(store).get("keep", []))
-    patient = Engine(engine.path, timeout=_PATIENCE)
     for one in reversed(_running(engine, store)):
         if one["service"] not in keep:
             emit("compose", line=f"{one['service']} stops")
-            try:
-                patient.stop(one["id"])
-            except EngineError as error:
-                if error.status not in (304, 404):
-                    raise
+            engine.stop(one["id"])
 
 
 def _running(engine: Engine, store: AppStore) -> List[Dict[str, Any]]:

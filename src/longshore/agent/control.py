@@ -7,14 +7,11 @@ from typing import Any, Dict, List
 from longshore.agent import bluegreen, leaving, wire
 from longshore.agent.compose import Compose, clean_environment
 from longshore.agent.daily import Daily
-from longshore.agent.engine import Engine, EngineError
+from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch
 from longshore.agent.history import History
 from longshore.agent.order import in_order
-
-_PATIENCE = 3600.0
-"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
 
 
 def restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -32,7 +29,6 @@ def _restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     services = {
         name: facts for name, facts in daily.services(args.get("service")).items() if not facts["one_shot"]
     }
-    patient = Engine(daily.engine.path, timeout=_PATIENCE)
     release = daily.current()
     found = _ordered(daily, args)
     done = []
@@ -49,7 +45,7 @@ def _restart(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
             served_by_others = bool(facts.get("routed")) and others and one["state"] == "running"
             if served_by_others:
                 bluegreen.leave_routes(daily.engine, daily.store, release, daily.emit, {one["id"]})
-            patient.request("POST", f"/containers/{one['id']}/restart")
+            daily.engine.restart(one["id"])
             done.append(one["name"])
             if served_by_others:
                 _watch(daily, {one["service"]: facts})
@@ -68,14 +64,13 @@ def stop(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _stop(daily: Daily, going: List[Dict[str, Any]]) -> Dict[str, Any]:
-    patient = Engine(daily.engine.path, timeout=_PATIENCE)
     done = []
     idents = {one["id"] for one in going}
     bluegreen.leave_routes(daily.engine, daily.store, daily.current(), daily.emit, idents)
     for one in reversed(going):
         if one["state"] in ("running", "restarting", "paused"):
             daily.emit("compose", line=f"{one['service']} stops")
-            patient.stop(one["id"])
+            daily.engine.stop(one["id"])
             done.append(one["name"])
     return {"containers": done}
 

@@ -18,6 +18,8 @@ SERVICE = "com.docker.compose.service"
 CONFIG_HASH = "com.docker.compose.config-hash"
 ONE_OFF = "com.docker.compose.oneoff"
 APP = "longshore.app"
+_PATIENCE = 3600.0
+"""Seconds for the engine to stop a container: its grace period is the compose file's to say."""
 
 
 class EngineError(Exception):
@@ -215,10 +217,18 @@ class Engine:
         return int(codes[-1]) if codes and codes[-1] else None
 
     def stop(self, ident: str, seconds: Optional[int] = None) -> None:
-        """Stop a container; without ``seconds`` its own grace period holds."""
-        self.request(
-            "POST", f"/containers/{ident}/stop", {"t": str(seconds)} if seconds is not None else None
-        )
+        """Stop a container; without ``seconds`` its own grace period holds, however long that is. One that is
+        gone meanwhile is as good."""
+        query = {"t": str(seconds)} if seconds is not None else None
+        try:
+            Engine(self.path, timeout=_PATIENCE).request("POST", f"/containers/{ident}/stop", query)
+        except EngineError as error:
+            if error.status != 404:
+                raise
+
+    def restart(self, ident: str) -> None:
+        """Restart a container; stopping it, its own grace period holds."""
+        Engine(self.path, timeout=_PATIENCE).request("POST", f"/containers/{ident}/restart")
 
     def remove(self, ident: str) -> None:
         """Remove a container, never its named volumes."""

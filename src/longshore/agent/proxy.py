@@ -14,7 +14,7 @@ import time
 from typing import Any, Dict, Iterable, List, Optional, Set
 
 from longshore.agent import handover, pausing, wire
-from longshore.agent.engine import Engine, EngineError
+from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
 from longshore.agent.network import LABEL, Network, alone, existing
@@ -214,12 +214,7 @@ class Proxy:
             self.emit("compose", line="the old proxy finishes what it has, and goes")
             self._handover(wanted).make(old, new, float(wanted["grace"]))
         for one in old:
-            patient = Engine(self.engine.path, timeout=float(wanted["grace"]) + 60)
-            try:
-                patient.stop(one["Id"], int(wanted["grace"]) + 5)
-            except EngineError as error:
-                if error.status not in (304, 404):
-                    raise
+            self.engine.stop(one["Id"], int(wanted["grace"]) + 5)
             self.engine.remove(one["Id"])
             shutil.rmtree(os.path.join(self.root, one["Names"][0].lstrip("/")), ignore_errors=True)
 

@@ -50,8 +50,8 @@ def write(path: str, data: bytes, mode: int = 0o600) -> None:
 def make_open(folder: str) -> None:
     """Make a folder that containers look into, whoever they run as, and those above it that are missing.
 
-    ``makedirs`` with a mode isn't enough: the agent's umask is for what only we read. Others on this host are kept
-    out by the app's own folder.
+    ``makedirs`` with a mode isn't enough: the agent's umask is for what only we read. Others on this host are
+    kept out by the app's own folder.
     """
     if os.path.isdir(folder):
         return
@@ -60,7 +60,7 @@ def make_open(folder: str) -> None:
         os.mkdir(folder)
     except FileExistsError:
         return
-    os.chmod(folder, 0o755)
+    os.chmod(folder, 0o755)  # noqa: S103
 
 
 def _forget(path: str) -> None:

@@ -120,7 +120,7 @@ class Talking:
             self.requests.put(None)
 
     def _payload(self, size: int) -> bytes:
-        """Read so many bytes. Each piece is a sign of life: on a slow line, all of it may take longer than the
+        """Read so many bytes. Each piece is a sign of life: on a slow line all of it may take longer than the
         lease, and between a request and its payload comes no other.
 
         Raises ``EOFError`` for one that was cut off: half a hook must not be run."""
@@ -139,8 +139,8 @@ class Talking:
         return b"".join(pieces)
 
     def say(self, value: Dict[str, Any]) -> None:
-        """Write a line. A controller that has gone is no reason to stop in the middle of a step, and neither is
-        one that is there and reads nothing (stopped by Ctrl-Z): when its lease is over it isn't waited for."""
+        """Write a line. A controller that has gone is no reason to stop in the middle of a step, and neither
+        is one that reads nothing (stopped by Ctrl-Z): when its lease is over, nobody waits for it."""
         if self._unheard:
             return
         data = json.dumps(value, separators=(",", ":")).encode() + b"\n"

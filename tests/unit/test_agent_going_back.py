@@ -281,7 +281,7 @@ def test_an_agent_that_is_killed_or_breaks_is_mourned_and_one_that_ends_is_not(t
         "out = open(sys.argv[1], 'a')\n"
         "if guarded(notes, lambda app, run: print(app, run, file=out)):\n"
         "    notes.took('shop', 'run1')\n"
-        "    os.kill(os.getpid(), 9) if sys.argv[2] == 'kill' else sys.exit({'end': 0, 'break': 1}[sys.argv[2]])\n"
+        "    os.kill(os.getpid(), 9) if sys.argv[2] == 'kill' else sys.exit(sys.argv[2] == 'break')\n"
         "out.close()\n"
     )
     for how, code, said in (("kill", 0, "shop run1\n"), ("break", 0, "shop run1\n"), ("end", 0, "")):

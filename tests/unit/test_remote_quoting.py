@@ -14,7 +14,8 @@ from longshore.remote import program, quoting
 
 SHELLS = [path for name in ("sh", "bash", "zsh", "fish", "tcsh", "csh") if (path := shutil.which(name))]
 WORDS = [
-    "plain", "", "two words", "it's", "'", "a\\b", "a\\\\b", "\\", "\\\\", "\\'", "end\\", "!", "a!b", "!!", "!=",
+    "plain", "", "two words", "it's", "'", "a\\b", "a\\\\b", "\\", "\\\\", "\\'", "end\\", "!", "a!b", "!!",
+    "!=",
     '"$HOME"', "`id`", "$(id)", "*", "~", "=ls", "%self", "a=b", "#x", "é", "{a,b}", "^a", "a;b|c&d<e>f(g)",
 ]  # fmt: skip
 

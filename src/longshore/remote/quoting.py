@@ -17,8 +17,8 @@ def join(argv: Iterable[str]) -> str:
 def quote(word: str) -> str:
     """``word`` as sh, bash, zsh, fish and csh all read it back.
 
-    ``shlex.quote`` is for sh alone: between single quotes fish makes one backslash of two, and csh looks for a
-    ``!``. Outside of them a backslash before one of these, or before a single quote, stands for it everywhere.
+    ``shlex.quote`` is for sh alone: between single quotes fish makes one backslash of two, and csh looks for
+    a ``!``. Outside of them a backslash before one of these, or before a single quote, stands for it in all.
     A newline no csh takes.
     """
     if _PLAIN.fullmatch(word):

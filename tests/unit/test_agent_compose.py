@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from longshore.agent import compose
 from longshore.agent.fail import Refusal
+from longshore.agent.lock import Lock
 
 
 @pytest.fixture
@@ -59,3 +63,66 @@ def test_where_nothing_can_be_kept_it_is_asked_each_time(installed: Path, tmp_pa
     note = str(tmp_path / "gone" / "compose.json")
     assert compose.version(note) == compose.version(note) == (2, 32, 4)
     assert runs(installed) == 2
+
+
+MIGRATES = """
+import os, sys
+from longshore.agent.compose import Compose
+from longshore.agent.lock import Lock
+Lock(sys.argv[1]).take({"by": "ann"})
+files = {"project": "shop", "project_directory": ".", "compose_files": [], "profiles": []}
+killed = lambda line: os.kill(os.getpid(), 9)
+Compose(files, sys.argv[1]).one_off("web", ["migrate"], "shop-1", killed, 60.0, to_its_end=True)
+"""
+
+
+def _until(true: object, seconds: float = 10.0) -> bool:
+    assert callable(true)
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(true())
+
+
+def test_a_migration_whose_agent_is_killed_goes_on_to_its_end_and_nobody_gets_the_lock_before(
+    installed: Path, tmp_path: Path
+) -> None:
+    installed.write_text(
+        '#!/bin/sh\nfor step in 1 2 3 4 5; do echo $step; sleep 0.2; done\n: >"$0.migrated"\n'
+    )
+    done = subprocess.run([sys.executable, "-c", MIGRATES, str(tmp_path)], check=False, timeout=30)
+    assert done.returncode == -9
+    lock = Lock(str(tmp_path))
+    assert (lock.holder() or {}).get("by") == "ann"
+    assert _until(Path(f"{installed}.migrated").exists)
+    assert _until(lambda: lock.holder() is None)
+
+
+@pytest.fixture
+def shop(installed: Path, tmp_path: Path) -> compose.Compose:
+    files = {"project": "shop", "project_directory": ".", "compose_files": [], "profiles": []}
+    return compose.Compose(files, str(tmp_path))
+
+
+def test_a_migration_that_takes_too_long_is_stopped(
+    shop: compose.Compose, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\necho "$@" >"$0.asked"\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    installed.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(Refusal, match=r"took longer than 0\.3 s and was stopped"):
+        shop.one_off("web", ["migrate"], "shop-1", lambda line: None, 0.3, to_its_end=True)
+    assert Path(f"{docker}.asked").read_text() == "rm --force shop-1\n"
+
+
+def test_what_a_migration_says_comes_as_a_whole_however_much_it_is(
+    shop: compose.Compose, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "_KEPT", 100_000)
+    installed.write_text("#!/bin/sh\nseq 1 200000\nprintf the-end\nexit 3\n")
+    lines: list[str] = []
+    assert shop.one_off("web", ["migrate"], "shop-1", lines.append, 60.0, to_its_end=True) == 3
+    assert lines == [*map(str, range(1, 200_001)), "the-end"]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
 from longshore.agent import wire
@@ -14,6 +15,8 @@ from longshore.agent.store import read_json, write
 OLDEST = (2, 24, 4)
 """The first with ``!override`` and ``required: false`` as our policy file needs them (compose-spec)."""
 
+_KEPT = 16 << 20
+"""Bytes of what Compose has written that are kept, though they were read."""
 _GLANCE = 0.05
 """Seconds between two looks at what Compose has written."""
 
@@ -166,16 +169,19 @@ class Compose:
         name: str,
         on_output: Callable[[str], None],
         timeout: float,
-        with_dependencies: bool,
+        with_dependencies: bool = False,
+        to_its_end: bool = False,
     ) -> int:
-        """Run a command in a new container of a service and return its exit code.
+        """Run a command in a new container of a service and return its exit code. ``to_its_end``: whatever
+        becomes of us, it isn't broken off, and nobody gets the lock meanwhile: so no second migration begins.
 
         Raises ``Refusal`` when it takes longer than ``timeout`` seconds; the container is removed then.
         """
         argv = [*self.base, "run", "--rm", "--no-TTY", "--name", name]
         if not with_dependencies:
             argv.append("--no-deps")
-        code, _ = _lines([*argv, service, *command], on_output, timeout)
+        run = _to_its_end if to_its_end else _lines
+        code, _ = run([*argv, service, *command], on_output, timeout)
         if code is None:
             subprocess.run(
                 ["docker", "rm", "--force", name], capture_output=True, env=clean_environment(), check=False
@@ -198,8 +204,10 @@ class Compose:
         raise Refusal(wire.COMPOSE_FAILED, f"Compose could not {what} it: {reason}", "", {"output": tail})
 
 
-def _to_its_end(argv: List[str], on_line: Callable[[str], None]) -> Tuple[int, List[str]]:
-    """Run Compose, hand on its lines, and return its code and last 40 lines.
+def _to_its_end(
+    argv: List[str], on_line: Callable[[str], None], timeout: Optional[float] = None
+) -> Tuple[Optional[int], List[str]]:
+    """Run Compose, hand on its lines, and return its code (``None``: out of time) and last 40 lines.
 
     It writes to memory of its own and not to a pipe: were we killed, the next line would kill it, too, and in
     the middle of a replacement nothing would run.
@@ -225,20 +233,39 @@ def _to_its_end(argv: List[str], on_line: Callable[[str], None]) -> Tuple[int, L
         threading.Thread(target=wait, daemon=True).start()
         tail: List[str] = []
         rest = b""
-        at = 0
+        at = freed = 0
+        until = None if timeout is None else time.monotonic() + timeout
+        late = False
         while True:
             last = over.wait(_GLANCE)
+            if not late and not last and until is not None and time.monotonic() > until:
+                late = True
+                process.kill()
             # Not through the file's own position: that is the one Compose writes at.
             while data := os.pread(written.fileno(), 1 << 16, at):
                 at += len(data)
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     _told(line, tail, on_line)
+                if at - freed > _KEPT:
+                    freed = at
+                    _give_back(written.fileno(), at)
             if last:
                 break
         if rest:
             _told(rest, tail, on_line)
-        return process.wait(), tail
+        code = process.wait()
+        return (None if late else code), tail
+
+
+def _give_back(handle: int, size: int) -> None:
+    """Free the memory of what has been read. The file is as long as before: somebody writes at its end."""
+    import ctypes
+
+    punch = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if punch is not None:
+        keep_size_and_punch_hole = 3  # fallocate(2)
+        punch(handle, keep_size_and_punch_hole, ctypes.c_int64(0), ctypes.c_int64(size))
 
 
 def _memory() -> IO[bytes]:

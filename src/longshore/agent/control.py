@@ -168,7 +168,8 @@ def run(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
 
     try:
         timeout = float(args.get("timeout") or 86400)
-        code = compose.one_off(service, list(args["command"]), name, out, timeout, with_dependencies=False)
+        finish = bool(args.get("finish"))
+        code = compose.one_off(service, list(args["command"]), name, out, timeout, to_its_end=finish)
     finally:
         over.set()
     return {"code": code}

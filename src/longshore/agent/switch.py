@@ -90,8 +90,9 @@ class Switch:
             self.emit("output", service=args["service"], line=line)
 
         code = self.compose(release).one_off(
-            args["service"], list(args["command"]), name, keep, float(args["timeout"]), with_dependencies=True
-        )
+            args["service"], list(args["command"]), name, keep, float(args["timeout"]),
+            with_dependencies=True, to_its_end=True,
+        )  # fmt: skip
         if code:
             command = " ".join(args["command"])
             raise Refusal(

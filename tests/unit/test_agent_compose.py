@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from longshore.agent import compose
+from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.lock import Lock
 
@@ -126,3 +127,21 @@ def test_what_a_migration_says_comes_as_a_whole_however_much_it_is(
     lines: list[str] = []
     assert shop.one_off("web", ["migrate"], "shop-1", lines.append, 60.0, to_its_end=True) == 3
     assert lines == [*map(str, range(1, 200_001)), "the-end"]
+
+
+@pytest.mark.parametrize(
+    ("said", "engine"),
+    [
+        ("", "unix:///var/run/docker.sock"),
+        ("unix:///run/user/1000/docker.sock", "unix:///run/user/1000/docker.sock"),
+        ("tcp://elsewhere:2375", "unix:///var/run/docker.sock"),
+    ],
+)
+def test_compose_works_with_the_engine_that_is_looked_at_whatever_the_users_context_is(
+    monkeypatch: pytest.MonkeyPatch, said: str, engine: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", said)
+    monkeypatch.setenv("DOCKER_CONTEXT", "elsewhere")
+    environment = compose.clean_environment()
+    assert environment["DOCKER_HOST"] == engine == f"unix://{Engine().path}"
+    assert "DOCKER_CONTEXT" not in environment

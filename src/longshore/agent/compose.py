@@ -8,6 +8,7 @@ import time
 from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
 from longshore.agent import wire
+from longshore.agent.engine import socket_path
 from longshore.agent.fail import Refusal
 from longshore.agent.lock import HANDLES
 from longshore.agent.store import read_json, write
@@ -22,8 +23,13 @@ _GLANCE = 0.05
 
 
 def clean_environment() -> Dict[str, str]:
-    """What Compose may see of ours: a variable of the shell would win over ``.env``."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST", "LANG") if name in os.environ}
+    """What Compose may see of ours: a variable of the shell would win over ``.env``.
+
+    It is told the engine that we ask ourselves: the user's current context (``docker context use``) may be
+    another machine's.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept["DOCKER_HOST"] = f"unix://{socket_path()}"
     kept.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     kept.setdefault("HOME", "/root")
     return kept

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 from longshore.agent import wire
 from longshore.agent.building import build, builder, buildkit
+from longshore.agent.compose import clean_environment
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -178,6 +179,7 @@ def load(engine: Engine, work: Work, args: Dict[str, Any]) -> Dict[str, Any]:
     process = subprocess.Popen(
         ["docker", "load", "--quiet"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        env=clean_environment(),
     )  # fmt: skip
     assert process.stdin is not None
     broken = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from longshore.agent import maintenance, steering
+from longshore.agent import closing, control, maintenance, steering
+from longshore.agent.daily import Daily
+from longshore.agent.engine import APP, SERVICE
 from longshore.agent.store import AppStore
 
 ROUTES: dict[str, Any] = {
@@ -112,3 +115,45 @@ def test_a_port_that_nobody_listens_on_needs_no_holding_and_a_process_that_is_go
     busy = _listener()
     assert not steering.hold(2**22 - 7, [busy.getsockname()[1]])
     busy.close()
+
+
+class _Engine:
+    """The app's containers, one of a service that a release before had, and one of a sibling stack."""
+
+    def __init__(self) -> None:
+        self.stopped: list[str] = []
+
+    def containers(self, project: str) -> list[dict[str, Any]]:
+        found = {"web": "shop", "db": "shop", "old": "shop", "by-hand": "", "sibling": ""}
+        names = {"by-hand": "web"}
+        labels = {ident: {SERVICE: names.get(ident, ident), APP: app} for ident, app in found.items()}
+        return [{"Id": ident, "State": "running", "Labels": one} for ident, one in labels.items()]
+
+    def stop(self, ident: str) -> None:
+        self.stopped.append(ident)
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> AppStore:
+    store = AppStore(str(tmp_path), "shop")
+    folder = Path(store.release_dir("0" * 12))
+    folder.mkdir(parents=True)
+    services: dict[str, Any] = {"web": {"depends_on": ["db"]}, "db": {}}
+    (folder / "manifest.json").write_text(
+        json.dumps({"id": "0" * 12, "project": "shop", "services": services})
+    )
+    store.set_current("0" * 12)
+    return store
+
+
+def test_closing_an_app_leaves_a_sibling_stack_of_its_projects_name_alone(deployed: AppStore) -> None:
+    engine: Any = _Engine()
+    maintenance.put(deployed, {"deploy": {"release": "0" * 12, "keep": ["db"]}})
+    closing.stop(engine, deployed, lambda kind, **facts: None)
+    assert sorted(engine.stopped) == ["by-hand", "old", "web"]
+
+
+def test_so_does_stopping_it_by_hand(deployed: AppStore) -> None:
+    engine: Any = _Engine()
+    control.stop(Daily(engine, deployed, lambda kind, **facts: None), {})
+    assert sorted(engine.stopped) == ["by-hand", "db", "old", "web"]

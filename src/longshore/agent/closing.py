@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 from longshore.agent import draining, maintenance, overlays
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
-from longshore.agent.health import Emit, containers
+from longshore.agent.health import Emit, containers, is_ours
 from longshore.agent.order import in_order
 from longshore.agent.proxy import Proxy
 from longshore.agent.store import AppStore
@@ -110,7 +110,8 @@ def _running(engine: Engine, store: AppStore) -> List[Dict[str, Any]]:
         manifest = store.manifest(release)
         ranks = {name: rank for rank, name in enumerate(in_order(manifest["services"]))}
         for one in containers(engine, manifest["project"]):
-            if one["state"] in ("running", "restarting", "paused"):
+            runs = one["state"] in ("running", "restarting", "paused")
+            if runs and is_ours(one, store.app, manifest["services"]):
                 found.setdefault(one["id"], {**one, "rank": ranks.get(one["service"], len(ranks))})
     return sorted(found.values(), key=lambda one: (one["rank"], one["name"]))
 

@@ -9,7 +9,7 @@ from longshore.agent.compose import Compose, clean_environment
 from longshore.agent.daily import Daily
 from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal
-from longshore.agent.health import Watch
+from longshore.agent.health import Watch, is_ours
 from longshore.agent.history import History
 from longshore.agent.order import in_order
 
@@ -190,6 +190,7 @@ def _watch(daily: Daily, services: Dict[str, Dict[str, Any]]) -> None:
 
 def _ordered(daily: Daily, args: Dict[str, Any]) -> List[Dict[str, Any]]:
     """The containers asked for, those of what others depend on first."""
-    ranks = {name: rank for rank, name in enumerate(in_order(daily.manifest()["services"]))}
-    found = daily.of(args.get("service"))
+    services = daily.manifest()["services"]
+    ranks = {name: rank for rank, name in enumerate(in_order(services))}
+    found = [one for one in daily.of(args.get("service")) if is_ours(one, daily.store.app, services)]
     return sorted(found, key=lambda one: (ranks.get(one["service"], len(ranks)), one["name"]))

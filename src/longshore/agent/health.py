@@ -61,6 +61,12 @@ def containers(engine: Engine, project: str) -> List[Dict[str, Any]]:
     return sorted((one for one in found if not one["one_off"]), key=lambda one: str(one["name"]))
 
 
+def is_ours(one: Dict[str, Any], app: str, services: Dict[str, Any]) -> bool:
+    """Whether a container of the app's project is the app's: Longshore made it, or it is of a service of the
+    release. A sibling stack that shares the project's name has others, and they are left alone."""
+    return bool(one["app"] == app or one["service"] in services)
+
+
 def still_running(engine: Engine, manifest: Dict[str, Any], patience: float) -> List[Dict[str, Any]]:
     """The containers of a release that was verified, seen once more before it is committed: somebody may have
     stopped one meanwhile. ``patience`` (s): an engine that was restarted is about to start them again.

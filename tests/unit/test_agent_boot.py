@@ -383,22 +383,25 @@ def test_a_host_that_was_told_to_commit_does_what_the_others_have_done(
     calls: list[str], tmp_path: Path
 ) -> None:
     begin(tmp_path)
-    _write_committed(tmp_path, at=time.time() + 1)
+    _write_committed(tmp_path, run="run7", at=time.time() - 3600)  # the clock was set back meanwhile
     assert recovery.main(str(tmp_path)) == 0
     assert calls == [f"keep {NEW} for "]
 
 
-def test_what_was_committed_long_ago_is_no_word_for_today(calls: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ago", [3600.0, -3600.0])
+def test_what_another_run_has_committed_is_no_word_for_this_one_whatever_the_clock_says(
+    calls: list[str], tmp_path: Path, ago: float
+) -> None:
     begin(tmp_path)
-    _write_committed(tmp_path, at=time.time() - 3600)
+    _write_committed(tmp_path, run="run3", at=time.time() - ago)
     assert recovery.main(str(tmp_path)) == 0
     assert calls == ["finish", "revert of run7"]
 
 
-def _write_committed(state: Path, *, at: float) -> None:
+def _write_committed(state: Path, *, run: str, at: float) -> None:
     store = AppStore(str(state), "shop")
     Path(store.release_dir(NEW)).mkdir(parents=True)
-    store.write_committed(NEW, {"at": at})
+    store.write_committed(NEW, {"at": at, "run": run})
 
 
 def test_a_line_of_an_earlier_switch_does_not_speak_for_the_next_one(

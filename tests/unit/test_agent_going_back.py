@@ -24,7 +24,7 @@ from longshore.agent.recovery import recover
 from longshore.agent.store import AppStore
 from longshore.agent.switch import Switch
 
-OLD, NEW = "0" * 12, "1" * 12
+OLD, NEW, NEWER = "0" * 12, "1" * 12, "2" * 12
 
 
 class _Engine:
@@ -201,6 +201,25 @@ def test_an_engine_that_is_down_keeps_the_next_run_out(host: _Host) -> None:
     with pytest.raises(Refusal, match="no engine answers"):
         recover(host, "ann")
     assert host.journal.unfinished() is not None
+
+
+def test_a_run_whose_end_could_not_be_written_down_does_not_speak_for_the_next_one(
+    host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.switch(NEW)
+    with monkeypatch.context() as full:
+        full.setattr(Lines, "append", _full)
+        host.revert({})
+    later = _Host(host.store)
+    later.run = "run2"
+    _stage(host.store, NEWER)
+    later.switch(NEWER)
+    with monkeypatch.context() as killed:
+        killed.setattr(later, "_end", lambda *_: None)  # it dies when the release is current
+        later.commit(NEWER, {})
+    recover(_Host(host.store), "ann")
+    assert host.store.current() == NEWER
+    assert host.journal.unfinished() is None
 
 
 def test_a_committed_release_that_another_host_refused_is_left_for_the_one_before(host: _Host) -> None:

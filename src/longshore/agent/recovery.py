@@ -149,7 +149,7 @@ def _was_to_commit(store: AppStore, begun: Dict[str, Any]) -> bool:
     """The controller had said that the release is good everywhere, and this host was writing that down: the
     others have it by now, and keep it."""
     written = store.committed(begun["to"])
-    return written is not None and float(written.get("at", 0)) >= float(begun.get("at", 0))
+    return written is not None and bool(begun.get("run")) and written.get("run") == begun["run"]
 
 
 def _say(text: str) -> None:

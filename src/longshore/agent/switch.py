@@ -68,7 +68,9 @@ class Switch:
             raise Refusal(
                 wire.NOT_STAGED, f"release {release} of {self.store.app} is not staged on this host"
             )
-        if self.journal.unfinished() is None:
+        begun = self.journal.unfinished() or {}
+        # Another run's, whose end could not be written down, says nothing of where we come from and go to.
+        if begun.get("to") != release or begun.get("run") != self.run:
             self.store.reserve()
             known = self.store.committed(release) is not None
             self.journal.begin(self.store.current(), release, self.run, known, self.keeping)
@@ -183,6 +185,7 @@ class Switch:
         running = still_running(self.engine, manifest, _AGAIN)
         record = {
             "at": self._after_the_others(),
+            "run": self.run,
             "one_shots": [
                 name
                 for name, one in sorted(manifest["services"].items())

@@ -151,6 +151,21 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert [one.name for one in tmp_path.iterdir()] == ["f"]
 
 
+def test_the_name_of_a_new_journal_is_synced_as_its_lines_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))
+    )
+    journal = Journal(str(tmp_path))
+    journal.begin(None, RELEASE, "run1")
+    assert synced == [journal.path, str(tmp_path)]
+    journal.end(COMMIT, RELEASE, "run1")
+    assert synced[2:] == [journal.path]
+
+
 def test_a_switch_without_an_end_is_unfinished(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     assert journal.unfinished() is None

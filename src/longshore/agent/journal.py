@@ -10,6 +10,8 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Optional
 
+from longshore.agent.store import sync_folder
+
 BEGIN = "switch"
 SWITCHED = "switched"
 COMMIT = "commit"
@@ -34,6 +36,8 @@ class Lines:
                 if os.write(handle, whole) < len(whole):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
                 os.fsync(handle)
+                if size == 0:  # the file's name has to last, too
+                    sync_folder(os.path.dirname(self.path))
             except OSError:
                 os.ftruncate(handle, size)
                 raise

@@ -11,7 +11,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from longshore.agent import wire
-from longshore.agent.store import AppStore, read_json, write
+from longshore.agent.store import AppStore, read_json, sync_folder, write
 
 _FILE = "maintenance.json"
 PAGE = "maintenance.html"
@@ -39,6 +39,7 @@ def put(store: AppStore, state: Optional[Dict[str, Any]]) -> None:
         write(path, json.dumps(state, sort_keys=True).encode())
     elif os.path.exists(path):
         os.unlink(path)
+        sync_folder(store.root)  # a power cut must not bring it back
 
 
 def made(args: Dict[str, Any], page: Optional[Dict[str, Any]]) -> Dict[str, Any]:

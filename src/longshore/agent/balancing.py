@@ -5,17 +5,16 @@ is there goes on, what is new is added, so that a deploy which is taken back lea
 When the app is deployed they are settled: just what the inventory says, with the hosts that have it now.
 """
 
-import fcntl
 import json
 import os
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Set
+from typing import Any, ContextManager, Dict, Iterable, List, Set
 
 from longshore.agent import certificates, overlays, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.lock import alone
 from longshore.agent.proxy import Proxy
 from longshore.agent.store import AppStore, read_json, write
 
@@ -76,13 +75,10 @@ class Balancing:
                 "Choose another host, or take that off this one with `invoke down`.",
             )
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> ContextManager[None]:
         """Two apps may be deployed at once, and what is read here must still be there when it is written."""
         os.makedirs(self.proxy.root, mode=0o700, exist_ok=True)
-        with open(os.path.join(self.proxy.root, "balancer.lock"), "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return alone(os.path.join(self.proxy.root, "balancer.lock"))
 
     # Looking
 

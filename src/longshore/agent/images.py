@@ -20,7 +20,9 @@ from longshore.agent.compose import clean_environment
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.lock import alone
 from longshore.agent.present import has_containerd_store
+from longshore.agent.store import write
 from longshore.agent.work import Work
 
 _KEPT = 10
@@ -136,10 +138,16 @@ class Layout:
 
 def _keep(layout: Layout, folder: str, tags: List[str]) -> str:
     """Take an OCI layout that a build wrote into the builder's, and return the image's digest."""
+    os.makedirs(layout.blobs, mode=0o700, exist_ok=True)
+    # Blobs that no index names are removed: another build's must not be looked at before it has said so.
+    with alone(os.path.join(layout.folder, "lock")):
+        return _take_in(layout, folder, tags)
+
+
+def _take_in(layout: Layout, folder: str, tags: List[str]) -> str:
     with open(os.path.join(folder, "index.json"), encoding="utf-8") as file:
         (top,) = json.load(file)["manifests"]
     descriptor = {key: top[key] for key in ("mediaType", "digest", "size")}
-    os.makedirs(layout.blobs, mode=0o700, exist_ok=True)
     source = os.path.join(folder, "blobs", "sha256")
     for name in os.listdir(source):
         os.replace(os.path.join(source, name), os.path.join(layout.blobs, name))
@@ -148,12 +156,7 @@ def _keep(layout: Layout, folder: str, tags: List[str]) -> str:
     for tag in tags:
         rest = [one for one in built.get(tag, []) if one["descriptor"]["digest"] != descriptor["digest"]]
         built[tag] = [*rest, {"descriptor": descriptor, "at": time.time()}][-_KEPT:]
-    fresh = layout.index + ".new"
-    with open(fresh, "w", encoding="utf-8") as file:
-        json.dump(built, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, layout.index)
+    write(layout.index, json.dumps(built, indent=1).encode())
     layout.prune(built)
     return str(descriptor["digest"])
 

@@ -12,7 +12,8 @@ import json
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Set
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, Optional, Set
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
@@ -23,6 +24,14 @@ HANDLES: Set[int] = set()
 """The files that hold this process's locks. Compose inherits them: a lock lasts as long as it works."""
 _RECORD = 1024
 """Bytes that the file has at least, for ever: on a full disk what has a place already can be written."""
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Nobody else who asks for this file's lock has it meanwhile; whoever has it is waited for."""
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Lock:

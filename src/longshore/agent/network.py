@@ -1,12 +1,10 @@
 """The network in which the proxy reaches containers: each has an address there that stays its own."""
 
-import fcntl
 import ipaddress
 import os
-from contextlib import contextmanager
-from typing import Dict, Iterable, Iterator, Optional, Set
+from typing import ContextManager, Dict, Iterable, Optional, Set
 
-from longshore.agent import wire
+from longshore.agent import lock, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.store import write
@@ -15,12 +13,9 @@ NETWORK = "longshore"
 LABEL = "longshore.proxy"
 
 
-@contextmanager
-def alone(root: str) -> Iterator[None]:
+def alone(root: str) -> ContextManager[None]:
     """Apps of one host may be deployed at once, and there is one proxy. ``root``: its folder."""
-    with open(os.path.join(root, "lock"), "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return lock.alone(os.path.join(root, "lock"))
 
 
 def existing(path: str) -> Optional[bytes]:

@@ -5,16 +5,15 @@ Its names at Traefik have an empty part (``shop::pause``), which a service's can
 off again, whatever release's routes are below.
 """
 
-import fcntl
 import os
 import re
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, ContextManager, Dict, Optional
 
 from longshore.agent import maintenance, out, pages, pausing, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+from longshore.agent.lock import alone
 from longshore.agent.proxy import Proxy
 from longshore.agent.store import AppStore
 
@@ -23,13 +22,10 @@ _OLDEST = (3, 4)
 _EMPTY: Dict[str, Any] = {"loadBalancer": {"servers": []}}
 
 
-@contextmanager
-def steady(store: AppStore) -> Iterator[None]:
+def steady(store: AppStore) -> ContextManager[None]:
     """From reading what holds to the proxy's word that it does, nobody else changes it: a pause ends by
     itself, also in the middle of a deploy."""
-    with open(os.path.join(store.root, "routes.lock"), "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return alone(os.path.join(store.root, "routes.lock"))
 
 
 def laid(dynamic: Dict[str, Any], store: AppStore, *, hold: bool = True) -> Dict[str, Any]:

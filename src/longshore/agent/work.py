@@ -12,6 +12,7 @@ from typing import IO, Dict, Optional
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
+from longshore.agent.lock import alone
 
 _MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own in it, 0700
 _PREFIX = "longshore-"
@@ -23,10 +24,11 @@ class Work:
     def __init__(self, state_dir: str) -> None:
         parent = os.path.join(state_dir, "work")
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        _sweep(parent)
-        self.folder = tempfile.mkdtemp(prefix="run-", dir=parent)
-        self._lock: Optional[IO[str]] = open(os.path.join(self.folder, "lock"), "w")  # noqa: SIM115 - held
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with alone(os.path.join(parent, ".lock")):  # one that is just being made looks like one that was left
+            _sweep(parent)
+            self.folder = tempfile.mkdtemp(prefix="run-", dir=parent)
+            self._lock: Optional[IO[str]] = open(os.path.join(self.folder, "lock"), "w")  # noqa: SIM115 - held
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.private = _private(self.folder)
         self.unpacked: Dict[str, str] = {}
         """Tars that were put and have been unpacked, and where."""
@@ -83,4 +85,4 @@ def _sweep(parent: str) -> None:
                     shutil.rmtree(private, ignore_errors=True)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # in use, or just being made
+            continue  # in use

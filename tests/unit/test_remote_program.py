@@ -156,6 +156,15 @@ def test_the_three_newest_agents_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in (state / "agent").iterdir()} == set(hashes[-3:])
 
 
+def test_what_another_run_takes_away_meanwhile_is_no_error(agent: program.Program, tmp_path: Path) -> None:
+    agents = tmp_path / "state" / "agent"
+    agents.mkdir(parents=True, mode=0o700)
+    tmp_path.joinpath("state").chmod(0o700)
+    (agents / ".new-gone").symlink_to("nowhere")  # listed, and not there when it is looked at
+    messages, code = start(agent, tmp_path / "state", upload(agent))
+    assert (messages[-1]["type"], code) == ("hello", 0)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
 def test_a_state_folder_that_cannot_be_written_is_a_sentence(agent: program.Program) -> None:
     messages, code = start(agent, Path("/proc/longshore"), b"")

@@ -66,6 +66,13 @@ def check_ours(path: str) -> None:
         )
 
 
+def last_used(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:  # another run, which brings an agent as well, has just renamed or removed it
+        return 0.0
+
+
 def receive(agents: str, wanted: str) -> None:
     import hashlib
     import io
@@ -99,7 +106,7 @@ def receive(agents: str, wanted: str) -> None:
         # Another run was faster. Its content has the same hash.
         shutil.rmtree(fresh, ignore_errors=True)
     used = sorted(
-        (os.stat(os.path.join(agents, name)).st_mtime, name)
+        (last_used(os.path.join(agents, name)), name)
         for name in os.listdir(agents)
         if name not in (wanted, "recover")
     )

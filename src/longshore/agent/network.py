@@ -64,11 +64,12 @@ class Network:
         except EngineError as error:
             if error.status != 404:
                 raise
+            self._remove(f"{NETWORK}-subnet")  # left by one who was killed in between
             first = self.engine.request("POST", "/networks/create", None, {"Name": f"{NETWORK}-subnet"})
             try:
                 config = self.engine.request("GET", f"/networks/{first['Id']}")["IPAM"]["Config"]
             finally:
-                self.engine.request("DELETE", f"/networks/{first['Id']}")
+                self._remove(first["Id"])
             body = {
                 "Name": NETWORK,
                 "Labels": {LABEL: "network"},
@@ -79,6 +80,13 @@ class Network:
             self.engine.request("POST", "/networks/create", None, body)
             made = self.engine.request("GET", f"/networks/{NETWORK}")
         return ipaddress.IPv4Network(made["IPAM"]["Config"][0]["Subnet"])
+
+    def _remove(self, network: str) -> None:
+        try:
+            self.engine.request("DELETE", f"/networks/{network}")
+        except EngineError as error:
+            if error.status != 404:
+                raise
 
     def addresses(self) -> Dict[str, str]:
         """Container id to its address here; also of stopped ones, whose address is still theirs."""

@@ -250,9 +250,11 @@ class Proxy:
         if one is None:
             raise Refusal(wire.UNHEALTHY, "the host's proxy doesn't run", "Deploy again.")
         try:
-            self._wait_for(one, config)
+            self._wait_for(one, config, follow=True)
         except Refusal:
-            if before is not None and before != data:
+            if before is None:
+                os.unlink(path)
+            elif before != data:
                 write(path, before)
             raise
 
@@ -283,8 +285,9 @@ class Proxy:
         one = self.current()
         return self._ask(one, path) if one is not None else None
 
-    def _wait_for(self, one: Dict[str, Any], config: Dict[str, Any]) -> None:
-        """Wait until the proxy's own API shows the file's services with their servers, and its routers."""
+    def _wait_for(self, one: Dict[str, Any], config: Dict[str, Any], *, follow: bool = False) -> None:
+        """Wait until the proxy's own API shows the file's services with their servers, and its routers.
+        ``follow``: where another one takes over from it meanwhile, for another app's sake, that one's."""
         http = config.get("http", {})
         until = time.monotonic() + _PATIENCE
         missing = "its API doesn't answer"
@@ -292,6 +295,8 @@ class Proxy:
             missing = self._missing(one, http)
             if not missing:
                 return
+            if follow and self._ask(one, "/api/version") is None:
+                one = self.current() or one
             if time.monotonic() > until:
                 raise Refusal(
                     wire.UNHEALTHY,

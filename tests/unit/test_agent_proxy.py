@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from longshore.agent import proxy as proxy_module
 from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal
-from longshore.agent.network import NETWORK, Network
+from longshore.agent.network import LABEL, NETWORK, Network
 from longshore.agent.proxy import API, Proxy
 
 CONFIG: dict[str, Any] = {"http": {"services": {}, "routers": {}}}
@@ -22,6 +23,9 @@ class _Engine:
 
     def logs(self, ident: str, lines: int) -> str:
         return ""
+
+    def container(self, ident: str) -> None:
+        return None
 
 
 class _Two(Proxy):
@@ -93,3 +97,69 @@ def test_the_network_is_made_whatever_one_that_was_killed_has_left(
     engine: Any = _Networks(*left)
     assert Network(engine, str(tmp_path)).connect([]) == {}
     assert engine.names == [NETWORK]
+
+
+class _TwoFolders(Proxy):
+    """A host on which two state folders have a proxy each; nothing is started or stopped."""
+
+    def __init__(self, state: Path, *others: Path) -> None:
+        self.stopped: list[str] = []
+        self.started = 0
+        super().__init__(_Engine(), str(state), lambda kind, **facts: None)  # type: ignore[arg-type]
+        self.others = [
+            {
+                "Id": str(number), "Names": [f"/{other.name}"], "State": "running", "Created": 1,
+                "Labels": {LABEL: "k", API: "8790"},
+                "Mounts": [
+                    {"Source": f"{other}/_proxy/longshore-proxy-k-8790", "Destination": "/etc/traefik/own"},
+                    {"Source": f"{other}/_proxy/dynamic", "Destination": "/etc/traefik/dynamic"},
+                ],
+            }
+            for number, other in enumerate(others)
+        ]  # fmt: skip
+
+    def _all(self) -> list[dict[str, Any]]:
+        return self.others
+
+    def _key(self, wanted: dict[str, Any]) -> str:
+        return "new"
+
+    def _start(self, key: str, wanted: dict[str, Any], *, taken: set[str]) -> dict[str, Any]:
+        assert taken == {"8790"}
+        self.started += 1
+        return {"Id": "new", "Names": ["/new"], "Labels": {API: "8791"}}
+
+    def _get(self, port: int, path: str) -> bytes | None:
+        return b"{}"
+
+    def _retire(self, old: list[dict[str, Any]], new: dict[str, Any], wanted: dict[str, Any]) -> None:
+        self.stopped += [one["Names"][0] for one in old]
+
+
+def _wanted(port: int) -> dict[str, Any]:
+    return {"image": "traefik:v3", "static": {"entryPoints": {"web": {"address": f":{port}"}}}, "grace": 0}
+
+
+def test_a_proxy_of_another_state_folder_is_left_alone_and_one_of_this_is_replaced(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mine, other = tmp_path / "mine", tmp_path / "mine-too"
+    proxy = _TwoFolders(mine, other)
+    assert proxy.current() is None
+    proxy.ensure(_wanted(port))
+    assert (proxy.started, proxy.stopped) == (1, [])
+    proxy = _TwoFolders(mine, other, mine)
+    proxy.ensure(_wanted(port))
+    assert (proxy.started, proxy.stopped) == (1, ["/mine"])
+
+
+def test_two_proxies_of_different_state_folders_do_not_share_a_port(tmp_path: Path) -> None:
+    with socket.socket() as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        theirs.listen()
+        port = theirs.getsockname()[1]
+        proxy = _TwoFolders(tmp_path / "mine", tmp_path / "other")
+        with pytest.raises(Refusal, match=f"port {port} is taken, and the proxy of another state folder"):
+            proxy.ensure(_wanted(port))
+        assert proxy.started == 0

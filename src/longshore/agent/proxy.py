@@ -18,6 +18,7 @@ from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
 from longshore.agent.network import LABEL, Network, alone, existing
+from longshore.agent.sockets import LISTENING, sockets
 from longshore.agent.store import AppStore, write
 from longshore.agent.unixhttp import Connection, HttpError
 
@@ -27,6 +28,7 @@ _WANTED = "settings.json"
 _AGAIN = "order-again.yaml"
 """A file beside the apps' (``.yml``) that says nothing."""
 INSIDE = "/etc/traefik/dynamic"
+_OWN = "/etc/traefik/own"
 _API_PORTS = range(8790, 8800)
 _PATIENCE = 20.0
 """Seconds for a proxy to come up, and for a new file to take effect."""
@@ -36,6 +38,11 @@ _POLL = 0.02
 def routes_file(store: AppStore) -> str:
     """Where the proxy reads an app's routes."""
     return os.path.join(os.path.dirname(store.root), FOLDER, "dynamic", f"{store.app}.yml")
+
+
+def _ports(wanted: Dict[str, Any]) -> Set[int]:
+    points = wanted.get("static", {}).get("entryPoints", {}).values()
+    return {int(point["address"].rpartition(":")[2]) for point in points}
 
 
 class Proxy:
@@ -79,9 +86,11 @@ class Proxy:
                 self._wait_for_all(newest)
             self._retire(others, newest, wanted)
             return
+        self._check_others(wanted)
         self._move_backlogs()
         self._handover(wanted).hold(running)
-        new = self._start(key, wanted, taken={one["Labels"].get(API, "") for one in running})
+        taken = {one["Labels"].get(API, "") for one in self._all() if one["State"] == "running"}
+        new = self._start(key, wanted, taken=taken)
         try:
             self._wait_up(new)
             self._wait_for_all(new)
@@ -112,7 +121,31 @@ class Proxy:
         return max(running, key=lambda one: int(one["Created"])) if running else None
 
     def _containers(self) -> List[Dict[str, Any]]:
+        """Those of this state folder."""
+        return [one for one in self._all() if self._is_mine(one)]
+
+    def _all(self) -> List[Dict[str, Any]]:
         return [one for one in self.engine.containers(labels=(LABEL,)) if one["Labels"].get(LABEL)]
+
+    def _is_mine(self, one: Dict[str, Any]) -> bool:
+        homes = [mount["Source"] for mount in one.get("Mounts") or [] if mount.get("Destination") == _OWN]
+        return all(str(home).startswith(os.path.normpath(self.root) + os.sep) for home in homes)
+
+    def _check_others(self, wanted: Dict[str, Any]) -> None:
+        """Raises ``Refusal`` where the proxy of another state folder has a port that this one comes to. The
+        kernel would let both have it, and give each a part of the requests."""
+        others = [one for one in self._all() if one["State"] == "running" and not self._is_mine(one)]
+        if not others:
+            return
+        had = _ports(self.wanted() or {}) if self.current() is not None else set()
+        listening = {int(row.near.rpartition(":")[2], 16) for row in sockets() if row.state == LISTENING}
+        for port in sorted((_ports(wanted) - had) & listening):
+            raise Refusal(
+                wire.PORT_TAKEN,
+                f"port {port} is taken, and the proxy of another state folder runs on this host"
+                f" ({others[0]['Names'][0].lstrip('/')})",
+                "Give each its own ports (`longshore.proxy.http` and `https`), or both one `state_dir`.",
+            )
 
     def _key(self, wanted: Dict[str, Any]) -> str:
         image = self.engine.image(wanted["image"])
@@ -152,7 +185,7 @@ class Proxy:
             limits["NanoCpus"] = int(float(wanted["cpus"]) * 1e9)
         body = {
             "Image": wanted["image"],
-            "Cmd": ["--configFile=/etc/traefik/own/traefik.yml"],
+            "Cmd": [f"--configFile={_OWN}/traefik.yml"],
             "Env": [f"{name}={value}" for name, value in sorted(wanted.get("env", {}).items())],
             "Labels": {LABEL: key, API: str(port)},
             "StopTimeout": int(wanted["grace"]) + 5,
@@ -164,7 +197,7 @@ class Proxy:
                     "Config": {"max-size": "10m", "max-file": "3", "compress": "true"},
                 },
                 "Binds": [
-                    f"{home}:/etc/traefik/own:ro",
+                    f"{home}:{_OWN}:ro",
                     f"{self.dynamic}:{INSIDE}:ro",
                     f"{os.path.join(home, handover.FOLDER)}:{INSIDE}/{handover.FOLDER}:ro",
                     f"{os.path.join(self.root, 'acme')}:/acme",

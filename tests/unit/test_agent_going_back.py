@@ -203,6 +203,28 @@ def test_an_engine_that_is_down_keeps_the_next_run_out(host: _Host) -> None:
     assert host.journal.unfinished() is not None
 
 
+def test_a_release_beside_the_old_is_not_waited_for_without_a_controller_and_the_old_one_is(
+    host: _Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[bool] = []
+
+    class BlueGreen:
+        def __init__(self, *args: Any, given_up: Callable[[], bool] | None = None) -> None:
+            self.given_up = given_up
+
+        def bring(self, astray: set[str], *, forward: bool) -> None:
+            waits.append(not (self.given_up and self.given_up()))
+
+    monkeypatch.setattr(switch_module, "BlueGreen", BlueGreen)
+    monkeypatch.setattr(switch_module.bluegreen, "needed", lambda manifest: True)
+    monkeypatch.setattr(switch_module.Switch, "_astray", lambda *_: ())
+    monkeypatch.setattr(switch_module.Switch, "_remove_strangers", lambda *_: None)
+    host.given_up = lambda: True
+    Switch._up(host, NEW, forward=True)
+    Switch._up(host, OLD)
+    assert waits == [False, True]
+
+
 def test_a_run_whose_end_could_not_be_written_down_does_not_speak_for_the_next_one(
     host: _Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

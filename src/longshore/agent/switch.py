@@ -120,7 +120,7 @@ class Switch:
         self._leave(release, out)
         manifest = self.store.manifest(release)
         try:
-            blue = BlueGreen(self.engine, self.store, release, self.emit)
+            blue = BlueGreen(self.engine, self.store, release, self.emit, given_up=self.given_up)
             canary = Canary(blue, set(self._astray(manifest)))
         except Refusal as refusal:
             raise condition.with_autopsy(self.engine, manifest, refusal) from None
@@ -156,7 +156,9 @@ class Switch:
             if canary is not None:
                 canary.take_over()
             elif bluegreen.needed(manifest):
-                BlueGreen(self.engine, self.store, release, self.emit).bring(set(names), forward=forward)
+                given_up = self.given_up if forward else None
+                blue = BlueGreen(self.engine, self.store, release, self.emit, given_up=given_up)
+                blue.bring(set(names), forward=forward)
             else:
                 if names:
                     self.compose(release).up(self._line, names, anew=True)

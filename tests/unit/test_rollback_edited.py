@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,9 +18,11 @@ import pytest
 from tests.unit.rollout_factory import deployed, problems, release, run, running, story
 
 from longshore.agent import wire
-from longshore.agent.edited import check_whole, put_right
+from longshore.agent.edited import check_whole, edited, put_right
 from longshore.agent.engine import CONFIG_HASH, SERVICE
+from longshore.agent.explain import explain
 from longshore.agent.fail import Refusal
+from longshore.agent.hidden import Hidden
 from longshore.agent.store import AppStore, write
 from longshore.tasks.lock import held_words
 
@@ -116,6 +119,34 @@ def test_a_release_that_never_was_committed_is_put_right_whenever_it_was_edited(
     store.set_current(NEW)
     engine: Any = _Engine(store, writable=False)
     assert put_right(engine, store, store.manifest(OLD), _tar()) == ["compose.yml"]
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a link to what never ends"])
+def test_what_a_container_has_put_in_a_files_place_keeps_nobody_waiting(store: AppStore, what: str) -> None:
+    page = Path(store.content, "aa11/page.txt")
+    page.unlink()
+    os.mkfifo(page) if what == "a pipe" else page.symlink_to("/dev/zero")
+    manifest = json.loads(Path(store.release_dir(OLD), "manifest.json").read_text())
+    manifest["files"]["aa11/page.txt"]["secret"] = True
+    manifest["compose_files"] = []
+    Path(store.release_dir(OLD), "manifest.json").write_text(json.dumps(manifest))
+    found: list[Any] = []
+
+    def look() -> None:
+        found.extend(edited(store, manifest, 0.0))
+        found.append(Hidden(str(Path(store.root).parent)).masks("shop").text("all is told"))
+        manifest["files"]["aa11/page.txt"]["secret"] = False
+        for one in manifest["files"].values():
+            one.setdefault("secret", False)
+        manifest["project_directory"] = "."
+        asked = {"salt": "s", "have": {}, "content": True, "names": "x", "plain": "x"}
+        found.append(explain(store, manifest, asked, ["aa11/page.txt"])["files"]["aa11/page.txt"])
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert [str(one.how) for one in found[:1]] == ["was edited on the host"]
+    assert found[1:] == ["all is told", {"missing": True}]
 
 
 def test_a_rollback_asks_for_a_whole_release_before_anything_is_done_and_not_when_it_is_told_not_to() -> None:

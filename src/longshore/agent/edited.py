@@ -6,6 +6,7 @@ program can set); a deep one reads everything.
 
 import json
 import os
+import stat
 from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from longshore.agent import wire
@@ -213,7 +214,8 @@ def _how(where: str, facts: Dict[str, Any], since: float) -> str:
         return "is missing on the host"
     if status.st_ctime < since:
         return ""
-    if _hash(where) != facts["sha256"]:
+    # What a container has put there instead (a pipe, a link) is not opened: reading it might never end.
+    if not stat.S_ISREG(status.st_mode) or _hash(where) != facts["sha256"]:
         return "was edited on the host"
     mode = f"{status.st_mode & 0o7777:04o}"
     if mode != facts["mode"]:

@@ -58,6 +58,8 @@ def _file(
         size = os.path.getsize(where)
     except OSError:
         return {"missing": True}
+    if not os.path.isfile(where):  # a pipe, or a link to a device, that a container has put there
+        return {"missing": True}
     if facts["secret"] and (facts["kind"] == "content" or path == PROXY):
         return {"hidden": True}
     text = _read(store, manifest, path) if size <= min(_LARGEST, room) else None

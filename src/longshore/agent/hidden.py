@@ -67,9 +67,9 @@ def _secrets_of(store: AppStore, release: str, public: "set[str]") -> List[str]:
 
 
 def _text(path: str) -> str:
-    """A file that could be a secret as a whole; empty when it is too large, or isn't there."""
+    """A file that could be a secret as a whole; empty when it is too large, or isn't there (any more)."""
     try:
-        if os.path.getsize(path) > _LARGEST:
+        if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST:
             return ""
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()

@@ -450,6 +450,25 @@ def test_an_app_that_waits_for_a_person_is_stopped_again_and_stays_closed(
     assert "stays closed" in capsys.readouterr().out
 
 
+def test_an_app_that_breaks_the_program_keeps_no_other_from_being_recovered(
+    calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_order = recovery._in_order
+
+    def breaks(store: AppStore, begun: dict[str, Any]) -> str:
+        if store.app == "blog":
+            raise KeyError("services")
+        return in_order(store, begun)
+
+    monkeypatch.setattr(recovery, "_in_order", breaks)
+    AppStore(str(tmp_path), "blog").make()
+    Journal(str(tmp_path / "blog")).begin(OLD, NEW, "run1")
+    journal = begin(tmp_path)
+    assert recovery.main(str(tmp_path)) == 1
+    assert journal.unfinished() is None
+    assert "longshore: blog: KeyError('services')" in capsys.readouterr().out
+
+
 def test_half_a_line_in_the_journal_counts_as_nothing(calls: list[str], tmp_path: Path) -> None:
     begin(tmp_path)
     with (tmp_path / "shop/journal.jsonl").open("a") as file:

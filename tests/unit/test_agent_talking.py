@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -106,3 +109,25 @@ def test_what_is_longer_than_a_pipe_holds_comes_as_a_whole(pipe: Pipe) -> None:
     thread.start()
     assert json.loads(theirs.readline()) == {"value": "x" * 300_000}
     thread.join(5)
+
+
+def test_an_agent_whose_lease_is_over_ends_in_order_though_the_connection_is_still_there(
+    tmp_path: Path,
+) -> None:
+    program = "import sys; from longshore.agent.main import main; sys.exit(main(sys.argv[1:]))"
+    agent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), "0" * 16],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert agent.stdin and agent.stdout and agent.stderr
+    lock = {"id": 1, "op": "lock", "args": {"app": "shop", "run": "r1", "by": "ann", "lease": 0.2}}
+    agent.stdin.write(json.dumps(lock).encode() + b"\n")
+    agent.stdin.flush()
+    said = agent.stdout.read().splitlines()
+    assert json.loads(said[-1])["type"] == "result"
+    # Not by SIGABRT, with which Python ends itself where a thread is in the middle of a read: a core dump has
+    # all that the agent had in memory, and its parent would take it for killed.
+    assert (agent.wait(10), agent.stderr.read()) == (0, b"")
+    agent.stdin.close()

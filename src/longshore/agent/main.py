@@ -344,4 +344,7 @@ def main(argv: List[str]) -> int:
     notes = Notes()
     if not guarded(notes, lambda app, run: _bereaved(state_dir, app, run)):
         return 1
-    return Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer, notes).serve()
+    code = Agent(state_dir, version, sys.stdin.buffer, sys.stdout.buffer, notes).serve()
+    # Not by way of Python's own end: the thread that listens may be in the middle of a read, and then that is
+    # an abort, whose core dump would hold all that we had in memory.
+    os._exit(code)

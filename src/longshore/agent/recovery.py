@@ -111,8 +111,15 @@ def _at_boot(store: AppStore) -> bool:
             how = _in_order(store, Journal(store.root).unfinished() or {})
         finally:
             lock.release()
-    except (Refusal, EngineError, OSError) as error:
-        told = from_os_error(error).message if isinstance(error, OSError) else str(error)
+    except Exception as error:  # a defect of ours in one app must not keep the others from being looked at
+        known = isinstance(error, (Refusal, EngineError))
+        told = (
+            from_os_error(error).message
+            if isinstance(error, OSError)
+            else str(error)
+            if known
+            else repr(error)
+        )
         _say(f"{store.app}: {Hidden(os.path.dirname(store.root)).masks(store.app).text(told)}")
         return False
     _say(f"{store.app}: {Hidden(os.path.dirname(store.root)).masks(store.app).text(how)}")

@@ -119,6 +119,23 @@ def test_a_migration_that_takes_too_long_is_stopped(
     assert Path(f"{docker}.asked").read_text() == "rm --force shop-1\n"
 
 
+@pytest.mark.parametrize("docker", ["exec sleep 60", ""])
+def test_an_engine_that_does_not_even_remove_it_keeps_nobody_waiting(
+    shop: compose.Compose, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docker: str
+) -> None:
+    monkeypatch.setattr(compose, "_FOR_REMOVING", 0.2)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("docker", docker), ("sleep", "exec /bin/sleep 60")):
+        if text:
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    installed.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(Refusal, match="took longer than"):
+        shop.one_off("web", ["migrate"], "shop-1", lambda line: None, 0.2, to_its_end=True)
+
+
 def test_what_a_migration_says_comes_as_a_whole_however_much_it_is(
     shop: compose.Compose, installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

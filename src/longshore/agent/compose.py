@@ -18,6 +18,8 @@ OLDEST = (2, 24, 4)
 
 _KEPT = 16 << 20
 """Bytes of what Compose has written that are kept, though they were read."""
+_FOR_REMOVING = 60.0
+"""Seconds."""
 _GLANCE = 0.05
 """Seconds between two looks at what Compose has written."""
 
@@ -189,9 +191,7 @@ class Compose:
         run = _to_its_end if to_its_end else _lines
         code, _ = run([*argv, service, *command], on_output, timeout)
         if code is None:
-            subprocess.run(
-                ["docker", "rm", "--force", name], capture_output=True, env=clean_environment(), check=False
-            )
+            remove_container(name)
             raise Refusal(
                 wire.MIGRATION_FAILED,
                 f"`{' '.join(command)}` in {service} took longer than {timeout:g} s and was stopped",
@@ -208,6 +208,22 @@ class Compose:
                 wire.PORT_TAKEN, reason, "Stop what uses the port, or publish another one.", {"output": tail}
             )
         raise Refusal(wire.COMPOSE_FAILED, f"Compose could not {what} it: {reason}", "", {"output": tail})
+
+
+def remove_container(name: str) -> None:
+    """Remove a container by its name, whatever it does, where there is one. An engine that doesn't answer is
+    waited for no longer than ``_FOR_REMOVING``."""
+    try:
+        subprocess.run(
+            ["docker", "rm", "--force", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=clean_environment(),
+            timeout=_FOR_REMOVING,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        pass
 
 
 def _to_its_end(

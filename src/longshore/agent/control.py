@@ -1,11 +1,10 @@
 """Acting on the release that runs: restart, stop, start and down, and commands in a one-off container."""
 
-import subprocess
 import threading
 from typing import Any, Dict, List
 
 from longshore.agent import bluegreen, leaving, wire
-from longshore.agent.compose import Compose, clean_environment
+from longshore.agent.compose import Compose, remove_container
 from longshore.agent.daily import Daily
 from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal
@@ -178,9 +177,7 @@ def run(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
 def _remove_when_gone(daily: Daily, name: str, over: threading.Event) -> None:
     while not over.wait(0.2):
         if daily.gone.is_set():
-            subprocess.run(
-                ["docker", "rm", "--force", name], capture_output=True, env=clean_environment(), check=False
-            )
+            remove_container(name)
 
 
 def _watch(daily: Daily, services: Dict[str, Dict[str, Any]]) -> None:

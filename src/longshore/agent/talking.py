@@ -157,9 +157,10 @@ class Talking:
             return True
         ready = select.poll()
         ready.register(handle, select.POLLOUT)
-        while data:
+        left = memoryview(data)
+        while left:
             if ready.poll(_TICK * 1000):
-                data = data[os.write(handle, data[:_AT_ONCE]) :]
+                left = left[os.write(handle, left[:_AT_ONCE]) :]
             elif self.given_up():
                 return False
         return True

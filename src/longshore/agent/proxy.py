@@ -129,7 +129,9 @@ class Proxy:
 
     def _is_mine(self, one: Dict[str, Any]) -> bool:
         homes = [mount["Source"] for mount in one.get("Mounts") or [] if mount.get("Destination") == _OWN]
-        return all(str(home).startswith(os.path.normpath(self.root) + os.sep) for home in homes)
+        # An engine in a machine of its own puts something before the path.
+        roots = {os.path.normpath(self.root) + os.sep, os.path.realpath(self.root) + os.sep}
+        return all(any(root in str(home) for root in roots) for home in homes)
 
     def _check_others(self, wanted: Dict[str, Any]) -> None:
         """Raises ``Refusal`` where the proxy of another state folder has a port that this one comes to. The

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.lab.project import PYTHON, Project
+from tests.lab.project import COMPOSE, PYTHON, SERVER, Project
 
 from longshore.lab import Lab
 
@@ -86,6 +86,21 @@ def test_a_changed_file_recreates_its_user_and_an_unchanged_one_nobody(project: 
     project.inventory("h1", "h2", app=POLICY + "keep: 4\n")
     assert project.deploy().code == 0
     assert project.containers("h1")[0]["Id"] == middle
+
+
+def test_what_is_mounted_can_be_read_by_a_container_and_a_migration_that_are_not_root(
+    project: Project,
+) -> None:
+    project.write("site/deep/page.txt", "from a folder in a folder")
+    project.write("server.py", SERVER.replace("/srv/page.txt", "/srv/site/deep/page.txt"))
+    compose = COMPOSE.format(image=PYTHON).replace("./page.txt:/srv/page.txt:ro", "./site:/srv/site:ro")
+    project.write("compose.yml", compose.replace("    stop_signal", '    user: "1000:1000"\n    stop_signal'))
+    reads = "print('it reads', open('/srv/site/deep/page.txt').read())"
+    project.inventory("h1", "h2", app=f'migrate: {{service: web, command: [python3, -c, "{reads}"]}}\n')
+    done = project.deploy(VERSION="1")
+    assert done.code == 0, done.all
+    assert "it reads from a folder in a folder" in done.out
+    assert project.page("h1") == "1 from a folder in a folder"
 
 
 def test_a_release_that_exits_at_once_is_taken_back_with_its_log(project: Project) -> None:

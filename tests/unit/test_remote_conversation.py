@@ -193,6 +193,8 @@ def test_chatter_without_an_end_of_line_does_not_hide_what_comes_after_it() -> N
 def test_an_agent_that_does_not_come_up_in_time_is_a_sentence() -> None:
     error = start_error(Script(b"waiting for the network\n", TimeoutError()))
     assert error.message == "the agent did not start within 60 s: waiting for the network"
+    error = start_error(Script(b"Verification code: ", TimeoutError()), password("secret"))
+    assert error.message == "the agent did not start within 60 s: Verification code:"
 
 
 def test_a_stream_that_breaks_at_the_start_is_a_sentence() -> None:

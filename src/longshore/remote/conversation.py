@@ -82,6 +82,7 @@ class AgentSession:
         try:
             self._start(program, password)
         except TimeoutError as error:
+            self._note_errors(bytes(self._buffer))  # a question has no end of line: another factor's, say
             said = self._said()
             raise HostError(
                 f"the agent did not start within {START_TIMEOUT:g} s{f': {said}' if said else '.'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -258,6 +259,30 @@ def test_a_wrong_sudo_password_is_a_sentence_and_not_offered_to_other_hosts(
     stream = Script(second.prompt.encode())
     assert "web1 refused" in start_error(stream, second).message
     assert stream.sent == b""
+
+
+def _passed(*chunks: str | Exception, end: float | None = None) -> bytes:
+    """What of these chunks is the command's: ``MARK`` and ``PROMPT`` are sudo's and ours."""
+    one = password("secret")
+
+    def told(chunk: str) -> bytes:
+        return chunk.replace("MARK", one.mark).replace("PROMPT", one.prompt).encode()
+
+    script = [told(chunk) if isinstance(chunk, str) else chunk for chunk in chunks]
+    return one.passed("web1", Script(*script), end)
+
+
+def test_what_a_command_writes_begins_after_sudos_own_words() -> None:
+    lecture = "We trust you have received the usual lecture\n"
+    assert _passed(lecture, "PROMPT", "\nMARK\nhe", "llo") == b"he"
+    assert _passed("MARK", "\r\n") == b""
+
+
+def test_sudo_that_waits_for_something_else_is_a_sentence_and_not_waited_for_for_ever() -> None:
+    with pytest.raises(HostError, match="sudo waits for something that it can't be given: LDAP Password:"):
+        _passed("LDAP Password: ", TimeoutError())
+    with pytest.raises(TimeoutError):
+        _passed(TimeoutError(), end=time.monotonic() + 5)
 
 
 @pytest.mark.parametrize(

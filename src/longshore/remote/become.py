@@ -8,11 +8,18 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from longshore.errors import HostError
 from longshore.inventory.model import SshSettings
+from longshore.remote.deadline import left
+
+if TYPE_CHECKING:
+    from longshore.remote.conversation import Stream
 
 VARIABLE = "LONGSHORE_BECOME_PASSWORD"
+_PATIENCE = 60.0
+"""Seconds in which sudo says something, or starts the command."""
 
 
 def ask_person(prompt: str) -> str:
@@ -87,6 +94,38 @@ class Password:
             )
         self._answered = True
         return self._source.get(host).encode() + b"\n"
+
+    def passed(self, host: str, stream: Stream, end: float | None) -> bytes:
+        """Let sudo have the password if it asks; return what the command has written since it was started.
+
+        ``end`` (monotonic) is when ``TimeoutError`` is raised. Raises ``HostError`` when sudo gives up, or
+        waits for something else than the password.
+        """
+        mark = self.mark.encode()
+        output = b""
+        # On a terminal the line ends with "\r\n".
+        while mark not in output or b"\n" not in output.partition(mark)[2]:
+            if self.prompted(output):
+                stream.send(self.answer(host))
+                output = b""
+            seconds = left(end)
+            try:
+                chunk = stream.receive(_PATIENCE if seconds is None else min(seconds, _PATIENCE))
+            except TimeoutError:
+                if seconds is not None and seconds <= _PATIENCE:
+                    raise
+                last = output.decode(errors="replace").strip().splitlines()[-1:]
+                raise HostError(
+                    f"sudo waits for something that it can't be given{f': {last[0]}' if last else ''}",
+                    where=host,
+                    hint="Another factor, a prompt of PAM's own? Allow this user sudo without a password.",
+                ) from None
+            if not chunk:
+                said = output.decode(errors="replace")
+                message, hint = self.explain(said) or (f"sudo failed: {said.strip()}", "")
+                raise HostError(message, where=host, hint=hint)
+            output += chunk
+        return output.partition(mark)[2].partition(b"\n")[2]
 
     def explain(self, said: str) -> tuple[str, str] | None:
         """Message and hint for a sudo that gave up with these words, or None."""

@@ -17,6 +17,7 @@ from longshore.inventory.model import Host
 from longshore.remote import program
 from longshore.remote.become import Password, PasswordSource, announced, needs_sudo, with_sudo
 from longshore.remote.conversation import AgentSession
+from longshore.remote.deadline import left
 
 if TYPE_CHECKING:
     import docker
@@ -76,27 +77,16 @@ class LocalLink:
         stream = self._stream(command, merged=True)
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            output = b""
-            mark = password.mark.encode() + b"\n" if password is not None else b""
-            while password is not None and mark not in output:
-                if password.prompted(output):
-                    stream.send(password.answer(self.host))
-                    output = b""
-                chunk = stream.receive(_left(end))
-                if not chunk:
-                    said = output.decode(errors="replace")
-                    message, hint = password.explain(said) or (f"sudo failed: {said.strip()}", "")
-                    raise HostError(message, where=self.host, hint=hint)
-                output += chunk
+            first = b"" if password is None else password.passed(self.host, stream, end)
             with contextlib.suppress(BrokenPipeError):
                 stream.send(stdin)
             stream.end_input()
-            chunk = (output.partition(mark)[2] if mark else b"") or stream.receive(_left(end))
+            chunk = first or stream.receive(left(end))
             while chunk:
                 if on_output is not None:
                     on_output(chunk)
-                chunk = stream.receive(_left(end))
-            return stream.wait(_left(end))
+                chunk = stream.receive(left(end))
+            return stream.wait(left(end))
         except (TimeoutError, subprocess.TimeoutExpired):
             stream.kill()
             raise self._too_long(argv, timeout) from None
@@ -177,7 +167,7 @@ class _ProcessStream:
     def receive(self, timeout: float | None) -> bytes:
         end = None if timeout is None else time.monotonic() + timeout
         while self._stdout in self._open or (self._open and not self._split):
-            ready, _, _ = select.select(list(self._open), [], [], _left(end))
+            ready, _, _ = select.select(list(self._open), [], [], left(end))
             if not ready:
                 raise TimeoutError
             for descriptor in ready:
@@ -228,12 +218,3 @@ class _ProcessStream:
                 pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.2)
-
-
-def _left(end: float | None) -> float | None:
-    if end is None:
-        return None
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

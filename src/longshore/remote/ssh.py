@@ -18,6 +18,7 @@ from longshore.remote import program, quoting
 from longshore.remote.become import Password, PasswordSource, announced, needs_sudo, with_sudo
 from longshore.remote.connection import Opener
 from longshore.remote.conversation import AgentSession
+from longshore.remote.deadline import left
 from longshore.remote.route import Route
 
 if TYPE_CHECKING:
@@ -148,22 +149,7 @@ class SshLink:
 
     def _pass_sudo(self, stream: _ChannelStream, password: Password | None, end: float | None) -> bytes:
         """Let sudo have its password; returns what the command itself has written since."""
-        output = b""
-        if password is None:
-            return output
-        mark = password.mark.encode()
-        # On a terminal the line ends with "\r\n".
-        while mark not in output or b"\n" not in output.partition(mark)[2]:
-            if password.prompted(output):
-                stream.send(password.answer(self.host))
-                output = b""
-            chunk = stream.receive(_left(end, None))
-            if not chunk:
-                said = output.decode(errors="replace")
-                message, hint = password.explain(said) or (f"sudo failed: {said.strip()}", "")
-                raise HostError(message, where=self.host, hint=hint)
-            output += chunk
-        return output.partition(mark)[2].partition(b"\n")[2]
+        return b"" if password is None else password.passed(self.host, stream, end)
 
     def _forward(
         self,
@@ -172,11 +158,11 @@ class SshLink:
         on_output: Callable[[bytes], None] | None,
         end: float | None,
     ) -> None:
-        chunk = first or stream.receive(_left(end, None))
+        chunk = first or stream.receive(left(end))
         while chunk:
             if on_output is not None:
                 on_output(chunk)
-            chunk = stream.receive(_left(end, None))
+            chunk = stream.receive(left(end))
 
     def _run_on_terminal(self, argv: list[str]) -> int:
         from longshore.remote import terminal
@@ -255,12 +241,3 @@ class _ChannelStream:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _left(end: float | None, at_most: float | None) -> float | None:
-    if end is None:
-        return at_most
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left if at_most is None else min(left, at_most)

@@ -56,10 +56,7 @@ def make_open(folder: str) -> None:
     if os.path.isdir(folder):
         return
     make_open(os.path.dirname(folder))
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return
+    os.mkdir(folder)
     os.chmod(folder, 0o755)  # noqa: S103
 
 

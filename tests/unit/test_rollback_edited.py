@@ -112,6 +112,25 @@ def test_a_release_that_was_edited_before_another_one_was_committed_is_put_right
     assert Path(store.bundle_dir(OLD), "compose.yml").read_text() == "as it came"
 
 
+def test_nothing_is_written_through_a_link_that_a_container_has_put_in_the_way(
+    store: AppStore, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "page.txt").write_text("the host's own")
+    folder = Path(store.content, "aa11")
+    (folder / "page.txt").unlink()
+    folder.rmdir()
+    folder.symlink_to(outside)
+    engine: Any = _Engine(store, writable=False)
+    assert put_right(engine, store, store.manifest(OLD), _tar()) == ["aa11/page.txt"]
+    assert (outside / "page.txt").read_text() == "the host's own"
+    assert not folder.is_symlink()
+    assert (folder / "page.txt").read_text() == "as it came"
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert os.listdir(store.content) == ["aa11"]
+
+
 def test_a_release_that_never_was_committed_is_put_right_whenever_it_was_edited(store: AppStore) -> None:
     Path(store.bundle_dir(OLD), "compose.yml").write_text("edited")
     os.makedirs(store.release_dir(NEW))

@@ -14,7 +14,7 @@ from longshore.agent.drift import Finding
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import containers
-from longshore.agent.store import AppStore, make_open, read_json, write
+from longshore.agent.store import AppStore, make_open, put_inside, read_json, write
 
 _CHUNK = 1 << 20
 _MOST = 3
@@ -69,7 +69,11 @@ def edited(store: AppStore, manifest: Dict[str, Any], since: float) -> List[Edit
 
 def place(store: AppStore, release: str, path: str, kind: str) -> str:
     """Where a file of a manifest lies on this host."""
-    return os.path.join(store.content if kind == "content" else store.bundle_dir(release), path)
+    return os.path.join(_base(store, release, kind), path)
+
+
+def _base(store: AppStore, release: str, kind: str) -> str:
+    return store.content if kind == "content" else store.bundle_dir(release)
 
 
 def pins_of(store: AppStore, release: str) -> Dict[str, str]:
@@ -163,9 +167,9 @@ def put_right(engine: Engine, store: AppStore, manifest: Dict[str, Any], tar: IO
             one = damaged.get(member.name)
             source = archive.extractfile(member) if one else None
             if one is not None and source is not None:
-                where = place(store, manifest["id"], one.path, one.kind)
-                make_open(os.path.dirname(where))
-                write(where, source.read(), int(manifest["files"][one.path]["mode"], 8))
+                base = _base(store, manifest["id"], one.kind)
+                make_open(base)
+                put_inside(base, one.path, source.read(), int(manifest["files"][one.path]["mode"], 8))
     return sorted(damaged)
 
 

@@ -4,10 +4,12 @@ Everything is written beside its place, synced, and renamed: a reader, or a host
 power cut, sees the old or the new, never a half.
 """
 
+import errno
 import json
 import os
 import re
-from typing import IO, Any, Dict, List, Optional
+from contextlib import contextmanager
+from typing import IO, Any, Dict, Iterator, List, Optional
 
 from longshore.agent import wire
 from longshore.agent.fail import Refusal
@@ -30,9 +32,17 @@ def sync_folder(path: str) -> None:
 
 def write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file as a whole or not at all."""
+    folder = os.path.dirname(path)
+    with _written(folder, data, mode) as temporary:
+        os.replace(temporary, path)
+    sync_folder(folder)
+
+
+@contextmanager
+def _written(folder: str, data: bytes, mode: int) -> Iterator[str]:
+    """A new file in this folder, synced, to be renamed."""
     import tempfile  # late, as below: a look at a host writes and unpacks nothing, and these are slow to load
 
-    folder = os.path.dirname(path)
     handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
     try:
         with os.fdopen(handle, "wb") as out:
@@ -40,11 +50,10 @@ def write(path: str, data: bytes, mode: int = 0o600) -> None:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(temporary, path)
+        yield temporary
     except BaseException:
         _forget(temporary)
         raise
-    sync_folder(folder)
 
 
 def make_open(folder: str) -> None:
@@ -58,6 +67,42 @@ def make_open(folder: str) -> None:
     make_open(os.path.dirname(folder))
     os.mkdir(folder)
     os.chmod(folder, 0o755)  # noqa: S103
+
+
+def put_inside(base: str, path: str, data: bytes, mode: int) -> None:
+    """Write the file ``path`` below ``base`` as a whole or not at all, with the folders that it lacks.
+
+    What a container that may write there has put in the way of them (a link out of it) goes, and isn't
+    followed.
+    """
+    *folders, name = path.split("/")
+    inside = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            below = _own_folder(folder, inside)
+            os.close(inside)
+            inside = below
+        with _written(base, data, mode) as temporary:
+            os.rename(temporary, name, dst_dir_fd=inside)
+        os.fsync(inside)
+    finally:
+        os.close(inside)
+
+
+def _own_folder(name: str, inside: int) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags, dir_fd=inside)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        os.unlink(name, dir_fd=inside)
+    os.mkdir(name, dir_fd=inside)
+    made = os.open(name, flags, dir_fd=inside)
+    os.fchmod(made, 0o755)  # as in make_open
+    return made
 
 
 def _forget(path: str) -> None:

@@ -201,7 +201,8 @@ class BlueGreen:
             keep = good[: facts["replicas"]]
             missing = facts["replicas"] - len(keep)
             new, spare = made[:missing], made[missing:]
-            self._remove([one["id"] for one in spare])
+            for one in spare:
+                self.engine.remove(one["id"], unused=True)
             for one in new:
                 self._line(f"{one['name']} starts beside the old")
                 self.engine.request("POST", f"/containers/{one['id']}/start")

@@ -3,15 +3,13 @@
 Images are kept by reference, not by age: the age of an image is when it was built, not when it was pulled.
 """
 
-import calendar
 import json
 import os
-import re
 import time
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 from longshore.agent.daily import Daily
-from longshore.agent.engine import Engine, EngineError
+from longshore.agent.engine import Engine, EngineError, moment
 from longshore.agent.stage import staged_images
 from longshore.agent.store import RELEASE, AppStore
 
@@ -122,16 +120,5 @@ def _cache(engine: Engine, hours: Optional[float], preview: bool) -> int:
     return sum(
         int(one.get("Size") or 0)
         for one in known
-        if not one.get("InUse") and _at(one.get("LastUsedAt") or one.get("CreatedAt")) < oldest
+        if not one.get("InUse") and moment(one.get("LastUsedAt") or one.get("CreatedAt")) < oldest
     )
-
-
-def _at(text: Optional[str]) -> float:
-    """The engine's time (``2026-01-02T03:04:05.6Z``, ``…+01:00``) in seconds since the epoch."""
-    if not text:
-        return 0.0
-    at = float(calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")))
-    zone = re.search(r"([+-])(\d\d):(\d\d)$", text)
-    if zone:
-        at -= int(zone.group(1) + "1") * (int(zone.group(2)) * 3600 + int(zone.group(3)) * 60)
-    return at

@@ -5,6 +5,7 @@ Source of the calls: the Docker Engine API reference, v1.41 (Docker 20.10) and l
 
 import json
 import os
+import re
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -230,10 +231,11 @@ class Engine:
         """Restart a container; stopping it, its own grace period holds."""
         Engine(self.path, timeout=_PATIENCE).request("POST", f"/containers/{ident}/restart")
 
-    def remove(self, ident: str) -> None:
-        """Remove a container, never its named volumes."""
+    def remove(self, ident: str, *, unused: bool = False) -> None:
+        """Remove a container, never its named volumes. One that was ``unused``, never started, takes the ones
+        without a name along, which the engine has filled for it from its image."""
         try:
-            self.request("DELETE", f"/containers/{ident}", {"force": "1"})
+            self.request("DELETE", f"/containers/{ident}", {"force": "1", **({"v": "1"} if unused else {})})
         except EngineError as error:
             if error.status not in (404, 409):  # gone, or another one is removing it
                 raise
@@ -262,6 +264,22 @@ def _message(data: bytes, reason: str) -> str:
         return str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         return data.decode("utf-8", "replace").strip() or reason
+
+
+_MOMENT = re.compile(r"(\d+)-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(?:Z|([+-]\d\d):(\d\d))?")
+
+
+def moment(text: Optional[str]) -> float:
+    """The engine's time (``2026-01-02T03:04:05.678901234Z``, ``…+01:00``) in seconds since the epoch; 0 for
+    what is none."""
+    import calendar  # late: a look at a host asks for no times
+
+    found = _MOMENT.fullmatch(text or "")
+    if found is None:
+        return 0.0
+    *whole, fraction, hours, minutes = found.groups()
+    zone = int(hours or 0) * 3600 + int(minutes or 0) * (-60 if (hours or "").startswith("-") else 60)
+    return calendar.timegm(tuple(map(int, whole))) + float(fraction or 0) - zone
 
 
 def _demultiplex(data: bytes) -> bytes:

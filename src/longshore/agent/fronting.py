@@ -1,7 +1,6 @@
 """What a person asks of the host's proxy: how it is, that it starts anew, that an app is in maintenance, or
 that requests wait."""
 
-import calendar
 import time
 from typing import Any, Dict, List
 
@@ -17,7 +16,7 @@ from longshore.agent import (
     wire,
 )
 from longshore.agent.daily import Daily
-from longshore.agent.engine import Engine
+from longshore.agent.engine import Engine, moment
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
 from longshore.agent.proxy import Proxy
@@ -63,7 +62,7 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
         "container": one["Names"][0].lstrip("/"),
         "image": full.get("Config", {}).get("Image", ""),
         "version": version.get("Version", ""),
-        "started": _seconds(full.get("State", {}).get("StartedAt", "")),
+        "started": moment(full.get("State", {}).get("StartedAt", "")),
         "restarts": full.get("RestartCount", 0),
     }
     names = {address: ident for ident, address in proxy.addresses().items()}
@@ -83,14 +82,6 @@ def status(proxy: Proxy, engine: Engine) -> Dict[str, Any]:
         if away is not None:
             found["out"][app] = out.sentence(away)
     return found
-
-
-def _seconds(written: str) -> float:
-    """The engine's time (RFC 3339, UTC), to the second."""
-    try:
-        return calendar.timegm(time.strptime(written[:19], "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return 0.0
 
 
 def _routes(

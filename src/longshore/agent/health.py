@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from longshore.agent import wire
-from longshore.agent.engine import APP, CONFIG_HASH, ONE_OFF, SERVICE, Engine
+from longshore.agent.engine import APP, CONFIG_HASH, ONE_OFF, SERVICE, Engine, moment
 from longshore.agent.fail import Refusal
 from longshore.agent.shorten import last
 
@@ -249,13 +249,9 @@ class Watch:
 
     def _age(self, ident: str, started: str) -> float:
         """Seconds since the container started: by the host's clock, or, where that was set back since,
-        for as long as it was watched here. ``started``: 2026-01-02T03:04:05.678901234Z"""
-        import calendar
-
+        for as long as it was watched here."""
         watched = time.monotonic() - self._seen.setdefault(f"{ident} {started}", time.monotonic())
-        whole, _, fraction = started.rstrip("Z").partition(".")
-        at = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
-        return max(watched, time.time() - at)
+        return max(watched, time.time() - moment(started))
 
     def _inspect(self, one: Dict[str, Any]) -> Dict[str, Any]:
         full = self.engine.container(one["id"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,17 @@ def shop(installed: Path, tmp_path: Path) -> compose.Compose:
     return compose.Compose(files, str(tmp_path))
 
 
+def test_no_command_takes_a_sibling_stack_away_whatever_the_env_file_says(
+    shop: compose.Compose, installed: Path
+) -> None:
+    installed.write_text('#!/bin/sh\necho "$@" >>"$0.asked"\n')
+    shop.up(lambda line: None)
+    shop.create_beside(lambda line: None, "web", 2)
+    shop.down(lambda line: None)
+    asked = Path(f"{installed}.asked").read_text().splitlines()
+    assert ["--remove-orphans=false" in line.split() for line in asked] == [True] * 3
+
+
 def test_a_migration_that_takes_too_long_is_stopped(
     shop: compose.Compose, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +146,31 @@ def test_an_engine_that_does_not_even_remove_it_keeps_nobody_waiting(
     installed.write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(Refusal, match="took longer than"):
         shop.one_off("web", ["migrate"], "shop-1", lambda line: None, 0.2, to_its_end=True)
+
+
+def test_one_that_writes_without_an_end_is_stopped_in_time_and_keeps_little_of_it(
+    shop: compose.Compose, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "remove_container", lambda name: None)
+    monkeypatch.setattr(compose, "_MOST", 1 << 20)
+    monkeypatch.setattr(compose, "_KEPT", 1 << 20)
+    installed.write_text("#!/bin/sh\nexec yes a-line-that-is-told\n")
+    memory, handles = compose._memory, []
+    told: set[str] = set()
+
+    def watched() -> Any:
+        file = memory()
+        handles.append(os.dup(file.fileno()))
+        return file
+
+    monkeypatch.setattr(compose, "_memory", watched)
+    began = time.monotonic()
+    with pytest.raises(Refusal, match="took longer than 1 s"):
+        shop.one_off("web", ["migrate"], "shop-1", told.add, 1.0, to_its_end=True)
+    assert time.monotonic() - began < 10
+    assert os.fstat(handles[0]).st_blocks * 512 < 4 << 20
+    os.close(handles[0])
+    assert "(more was written than can be told, and is left out)" in told
 
 
 def test_what_a_migration_says_comes_as_a_whole_however_much_it_is(

@@ -16,8 +16,12 @@ from longshore.agent.store import read_json, write
 OLDEST = (2, 24, 4)
 """The first with ``!override`` and ``required: false`` as our policy file needs them (compose-spec)."""
 
+_NO_OTHERS = "--remove-orphans=false"
+"""A sibling stack of the same project name stays, also where ``.env`` says COMPOSE_REMOVE_ORPHANS."""
 _KEPT = 16 << 20
 """Bytes of what Compose has written that are kept, though they were read."""
+_MOST = 64 << 20
+"""Bytes that it may be ahead of us: there is nothing that would have it wait."""
 _FOR_REMOVING = 60.0
 """Seconds."""
 _GLANCE = 0.05
@@ -154,7 +158,7 @@ class Compose:
 
         With ``anew`` the containers of these services are made anew, and no other service is touched.
         """
-        words = ["up", "--detach", "--no-build", "--pull", "never", "--quiet-pull"]
+        words = ["up", _NO_OTHERS, "--detach", "--no-build", "--pull", "never", "--quiet-pull"]
         words += ["--force-recreate", "--no-deps"] if anew else []
         self._run([*words, *services], on_line, "start")
 
@@ -163,12 +167,12 @@ class Compose:
 
         What is new is only made, not started. Raises ``Refusal``.
         """
-        words = ["up", "--no-start", "--no-recreate", "--no-build", "--pull", "never", "--quiet-pull"]
-        self._run([*words, "--scale", f"{service}={count}", service], on_line, "make")
+        words = ["up", _NO_OTHERS, "--no-start", "--no-recreate", "--no-build", "--pull", "never"]
+        self._run([*words, "--quiet-pull", "--scale", f"{service}={count}", service], on_line, "make")
 
     def down(self, on_line: Callable[[str], None]) -> None:
         """Stop and remove the containers and networks. Volumes stay. Raises ``Refusal``."""
-        self._run(["down"], on_line, "remove")
+        self._run(["down", _NO_OTHERS], on_line, "remove")
 
     def one_off(
         self,
@@ -253,31 +257,54 @@ def _to_its_end(
             over.set()
 
         threading.Thread(target=wait, daemon=True).start()
-        tail: List[str] = []
-        rest = b""
-        at = freed = 0
+        reading = _Reading(written.fileno(), on_line)
         until = None if timeout is None else time.monotonic() + timeout
-        late = False
+        late = more = False
         while True:
-            last = over.wait(_GLANCE)
-            if not late and not last and until is not None and time.monotonic() > until:
+            ended = over.wait(0 if more else _GLANCE)
+            if not (late or ended) and until is not None and time.monotonic() > until:
                 late = True
                 process.kill()
-            # Not through the file's own position: that is the one Compose writes at.
-            while data := os.pread(written.fileno(), 1 << 16, at):
-                at += len(data)
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    _told(line, tail, on_line)
-                if at - freed > _KEPT:
-                    freed = at
-                    _give_back(written.fileno(), at)
-            if last:
+            more = reading.go_on()
+            if ended and not more:
                 break
-        if rest:
-            _told(rest, tail, on_line)
+        reading.end()
         code = process.wait()
-        return (None if late else code), tail
+        return (None if late else code), reading.tail
+
+
+class _Reading:
+    """Hands on what somebody else writes at the end of a file, line by line, and frees what it has read."""
+
+    def __init__(self, handle: int, on_line: Callable[[str], None]) -> None:
+        self.handle = handle
+        self.on_line = on_line
+        self.tail: List[str] = []
+        self._rest = b""
+        self._at = self._freed = 0
+
+    def go_on(self) -> bool:
+        """Read a piece. Whether there was something."""
+        # Not through the file's own position: that is the one Compose writes at.
+        data = os.pread(self.handle, 1 << 16, self._at)
+        self._at += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            _told(line, self.tail, self.on_line)
+        ahead = os.fstat(self.handle).st_size - self._at
+        if ahead > _MOST:
+            self._at += ahead
+            self._rest = b""
+            _told(b"(more was written than can be told, and is left out)", self.tail, self.on_line)
+        if self._at - self._freed > _KEPT:
+            self._freed = self._at
+            _give_back(self.handle, self._at)
+        return bool(data)
+
+    def end(self) -> None:
+        """There is nothing more: the rest is a line."""
+        if self._rest:
+            _told(self._rest, self.tail, self.on_line)
 
 
 def _give_back(handle: int, size: int) -> None:

@@ -134,6 +134,14 @@ def build(cache: Path, wanted: Mapping[str, Sequence[str]], say: Say) -> None:
 
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(cache.parent / "images.lock"):
+        # Another lab may have built them while this one waited.
+        wanted = {
+            image: platforms
+            for image in wanted
+            if (platforms := missing(cache, [image], wanted[image]).get(image))
+        }
+        if not wanted:
+            return
         lab = Lab(BUILDER)
         lab.down()
         try:

@@ -10,7 +10,7 @@ from longshore.agent import wire
 from longshore.console import Output, bytes_text
 from longshore.inventory.model import Migrate
 from longshore.remote.session import Event, Session
-from longshore.render.pack import pack
+from longshore.render.pack import Packer
 from longshore.rollout.hooks import run_hooks
 from longshore.rollout.moves import Move, Story
 
@@ -31,6 +31,7 @@ class Steps:
         self.beside: dict[str, tuple[str, ...]] = {}
         """Host to the services of which the new release runs beside the old one."""
         self._noted: set[str] = set()
+        self._pack = Packer()
         self.closed: set[str] = set()
         """Hosts that have gone back from the release, and start nothing of the one before: its schema is
         gone."""
@@ -116,7 +117,7 @@ class Steps:
             session.call(
                 wire.STAGE,
                 {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
-                payload=b"" if move.staged else pack(move.bundle),
+                payload=b"" if move.staged else self._pack(move.bundle),
                 on_event=self._teller(host),
             )
 

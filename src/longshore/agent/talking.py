@@ -22,7 +22,7 @@ _PIECE = 1 << 14
 _AT_ONCE = 4096
 """Bytes that a pipe or socket takes without making us wait, once it takes any (pipe(7), PIPE_BUF)."""
 _PROGRESS = ("compose", "pull")
-_STATES = ("stage", "health")
+_STATES = ("stage", "verify", "health")
 """What is progress, too, where there are many hosts; that a step is over is told in any case."""
 _WRITTEN = ("line", "lines", "message", "output")
 """The facts of an event that programs wrote, and not the agent."""

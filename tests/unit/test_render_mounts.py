@@ -355,3 +355,15 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"conf/a": "1"})
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/conf/caf\xe9")).write_text("1")
     assert "not UTF-8" in refused(target(tmp_path, compose("./conf:/c")))
+
+
+@pytest.mark.parametrize(
+    "written", ["./conf:/etc/app/", "./conf:/etc//app", "{type: bind, source: ./conf, target: /etc/app/}"]
+)
+def test_a_mount_whose_target_is_written_oddly_is_replaced_and_not_doubled(
+    tmp_path: Path, written: str
+) -> None:
+    write(tmp_path, {"conf/a.txt": "a"})
+    volumes = service(render(target(tmp_path, compose(written, "data:/data"))), "web")["volumes"]
+    # Versions of Compose differ in whether /etc/app/ and /etc/app are the same, so all of them are replaced.
+    assert [entry["target"] for entry in volumes["!override"]] == ["/etc/app", "/data"]

@@ -202,9 +202,17 @@ class _Builder:
     def mapping(self, node: yaml.Node) -> Map:
         result = Map(self.where(node))
         merged: list[Map] = []
+        first: Where | None = None
         for key_node, value_node in node.value:
             where = self.where(key_node)
             if key_node.tag == "tag:yaml.org,2002:merge":
+                if first is not None:
+                    raise RenderError(
+                        f"The key '<<' is given twice here, first in line {first.line}.",
+                        where=where,
+                        hint="Merge several with a list: <<: [*one, *other].",
+                    )
+                first = where
                 merged.extend(self.merged(value_node))
                 continue
             key = self.plain(key_node) if isinstance(key_node, yaml.ScalarNode) else None

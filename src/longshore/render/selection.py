@@ -105,7 +105,8 @@ def depends_on(
                 RenderError(
                     f"{name} depends on {other}, which is behind a profile that isn't active.",
                     where=where,
-                    hint=f"Add the profile to the app's profiles, or give {other} 'required: false' here.",
+                    hint="Add the profile to the app's profiles, or write here: "
+                    f"{other}: {{condition: service_started, required: false}}.",
                 )
             )
     for other, key, where in references(service):

@@ -226,7 +226,8 @@ def test_a_defect_of_ours_is_a_sentence_without_what_it_may_hold() -> None:
 
 def test_a_reader_that_goes_or_an_output_that_is_closed_is_no_error(project: Path) -> None:
     program = f"{sys.executable} -c 'from longshore.tasks import main; main()'"
-    for line in (f"{program} schema | true", f"{program} explain ansible_host --env prod | true"):
+    commands = ("schema", "explain ansible_host --env prod", "--list", "deploy --help")
+    for line in (f"{program} {command} | true" for command in commands):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line], cwd=project, capture_output=True, text=True, check=False
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
+import sys
 from importlib import import_module
 from types import ModuleType
 
@@ -69,4 +71,7 @@ gc.set_threshold(20_000, 20, 20)
 
 def main() -> None:
     """The console script ``longshore``: the same tasks, without a tasks.py."""
-    Program(name="longshore", binary="longshore", namespace=ns, version=longshore.__version__).run()
+    try:
+        Program(name="longshore", binary="longshore", namespace=ns, version=longshore.__version__).run()
+    except BrokenPipeError:  # `longshore --list | head`: Invoke's own listing is no task of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

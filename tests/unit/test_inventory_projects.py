@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -315,3 +316,41 @@ def test_five_hundred_hosts_load_in_well_under_a_second(tmp_path: Path) -> None:
     last = environment.targets["shop", "web499"]
     assert (last.app.services["api"].labels, last.env["NODE"].value) == ({"zone": "z1"}, "web499")
     assert spent < 1.0, f"{spent:.2f} s of CPU; 0.15 s when it was written"
+
+
+FOREIGN = """
+all:
+  vars:
+    longshore: {apps: {shop: {compose: compose.yml, hosts: %s}}}
+  children:
+    web: {hosts: {h1: , h2: }}
+    switches:
+      hosts: {sw1: , sw2: }
+      vars: {ansible_connection: ansible.netcommon.network_cli, ansible_become: enable}
+"""
+
+
+def test_devices_in_an_inventory_that_others_use_are_left_out(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"inventory/prod.yml": FOREIGN % "web"})
+    assert list(found.hosts) == ["h1", "h2"]
+    assert found.groups["switches"].hosts == ()
+    assert found.groups["all"].hosts == ("h1", "h2")
+    (warning,) = found.warnings
+    assert "ansible_connection: ansible.netcommon.network_cli: sw1, sw2." in warning
+
+
+def test_a_device_that_an_app_would_run_on_is_an_error(tmp_path: Path) -> None:
+    said = problems(tmp_path, {"inventory/prod.yml": FOREIGN % "all"})
+    assert any(
+        "isn't supported. Use ssh or local, or keep sw1 out of the apps' hosts." in one for one in said
+    )
+
+
+def test_the_controllers_own_python_has_ansibles_name(tmp_path: Path) -> None:
+    inventory = """
+    all:
+      hosts:
+        here: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+    """
+    found = loaded(tmp_path, {"inventory/prod.yml": inventory})
+    assert found.hosts["here"].ssh.python == sys.executable

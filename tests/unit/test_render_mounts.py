@@ -367,3 +367,13 @@ def test_a_mount_whose_target_is_written_oddly_is_replaced_and_not_doubled(
     volumes = service(render(target(tmp_path, compose(written, "data:/data"))), "web")["volumes"]
     # Versions of Compose differ in whether /etc/app/ and /etc/app are the same, so all of them are replaced.
     assert [entry["target"] for entry in volumes["!override"]] == ["/etc/app", "/data"]
+
+
+def test_the_options_of_a_named_volume_are_where_compose_keeps_them(tmp_path: Path) -> None:
+    write(tmp_path, {"conf/a.txt": "a"})
+    volumes = ("./conf:/conf/", "'data:/x:ro,z'", "data:/y:nocopy")
+    found = mounts(render(target(tmp_path, compose(*volumes))))
+    assert found["/x"] == {
+        "type": "volume", "source": "data", "target": "/x", "read_only": True, "bind": {"selinux": "z"}
+    }  # fmt: skip
+    assert found["/y"]["volume"] == {"nocopy": True}

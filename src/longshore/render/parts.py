@@ -111,7 +111,7 @@ def _short_mount(text: str, base: Path, where: Where) -> Mount:
     source, target = fields[0], _tidy(fields[1])
     bind = source[0] in "./~"
     options: dict[str, Any] = {}
-    inner: dict[str, Any] = {}
+    inner: dict[str, Any] = {"create_host_path": True} if bind else {}
     for option in fields[2].split(",") if len(fields) == 3 else ():
         if option in ("ro", "rw"):
             options["read_only"] = option == "ro"
@@ -122,11 +122,9 @@ def _short_mount(text: str, base: Path, where: Where) -> Mount:
         elif option in _CONSISTENCY:
             options["consistency"] = option
         elif option == "nocopy" and not bind:
-            inner["nocopy"] = True
-    if bind:
-        inner.setdefault("create_host_path", True)
+            options["volume"] = {"nocopy": True}
     if inner:
-        options["bind" if bind else "volume"] = inner
+        options["bind"] = inner  # of a named volume, too: Compose keeps selinux there
     path = resolve(base, source) if source[0] == "." else None
     kind = "bind" if bind else "volume"
     return Mount(kind, source, target, where, path, source, options, unset, untidy=target != fields[1])

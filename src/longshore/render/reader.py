@@ -57,7 +57,14 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
     tree = reader.project(compose, files.project, lookup, ())
     services = tree.get("services")
     if not isinstance(services, Map) or not services:
-        none = RenderError("There is no service in this compose file.", where=where_of(files, compose[0]))
+        loose = [
+            name for name, one in tree.items() if isinstance(one, Map) and {"image", "build"} & one.keys()
+        ]
+        none = RenderError(
+            "There is no service in this compose file.",
+            where=tree.where_of(loose[0]) if loose else where_of(files, compose[0]),
+            hint=f"Write services: above {loose[0]}:, and indent what follows." if loose else "",
+        )
         raise raised([*reader.problems, none])
     for name, service in services.items():
         if not isinstance(service, Map):

@@ -135,6 +135,22 @@ def test_an_option_without_its_value_is_named_as_it_is_typed(project: Path) -> N
     assert (code, said) == (1, "Flag --env needed value and was not given one!\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("rendr", "--env", "prod"), "error: There is no task 'rendr'. Did you mean render?\n"),
+        (("frobnicate",), "error: There is no task 'frobnicate'. `longshore --list` shows all.\n"),
+        (("render", "--evn", "prod"), "error: render has no option --evn. Did you mean --env or --set?\n"),
+        (("render", "prod"), "error: render takes no word 'prod'. An environment is given as --env prod.\n"),
+    ],
+)
+def test_a_word_that_nobody_knows_is_told_with_what_is_near(
+    project: Path, words: tuple[str, ...], says: str
+) -> None:
+    code, _, said = _run(project, *words)
+    assert (code, said) == (1, says)
+
+
 def test_errors_are_json_with_json(project: Path) -> None:
     code, out, _ = _run(project, "deploy", "--env", "prod", "--json", "--limit", "nobody")
     assert code == 1

@@ -220,7 +220,7 @@ class _Builder:
             key = self.plain(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
                 shown = getattr(key_node, "value", None)
-                if isinstance(key_node, yaml.MappingNode) and node.flow_style:
+                if isinstance(key_node, yaml.MappingNode):
                     raise RenderError(
                         "A mapping can't be a key.",
                         where=where,

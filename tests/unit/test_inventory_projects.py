@@ -354,3 +354,46 @@ def test_the_controllers_own_python_has_ansibles_name(tmp_path: Path) -> None:
     """
     found = loaded(tmp_path, {"inventory/prod.yml": inventory})
     assert found.hosts["here"].ssh.python == sys.executable
+
+
+VAULT = """
+all:
+  hosts: {h1: {ansible_host: %s}}
+  vars:
+    snmp: !vault |
+      $ANSIBLE_VAULT;1.1;AES256
+      62313365396662343061
+    of_it: {a: 1, b: "{{ snmp }}"}
+    longshore: {apps: {shop: {compose: compose.yml, env: {A: %s}}}}
+"""
+
+
+def test_a_value_of_ansible_vault_that_nobody_needs_is_harmless(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"inventory/prod.yml": VAULT % ("192.0.2.1", "b")})
+    assert found.hosts["h1"].ssh.address == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        VAULT % ("'{{ snmp }}'", "b"),
+        VAULT % ("192.0.2.1", "'{{ snmp }}'"),
+        VAULT % ("192.0.2.1", "'{{ of_it.b }}'"),
+        VAULT % ("!vault x", "b"),
+        VAULT % ("192.0.2.1", "!vault x"),
+        "all: {hosts: {h1: }, vars: {longshore: !vault x}}\n",
+        "all: {hosts: {h1: }, vars: {longshore: {apps: {shop: !vault x}}}}\n",
+        "all: {hosts: {h1: }, vars: {longshore: {keep: 1, registry: !vault x}}}\n",
+    ],
+)
+def test_a_value_of_ansible_vault_is_an_error_for_what_needs_it(tmp_path: Path, inventory: str) -> None:
+    said = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert any("This value is encrypted with Ansible Vault" in one for one in said), said
+
+
+@pytest.mark.parametrize(
+    "inventory", ["all: {hosts: !vault x}\n", "all: {hosts: {h1: !vault x}}\n", "web: !vault x\n"]
+)
+def test_a_group_or_host_that_ansible_vault_encrypted_is_an_error(tmp_path: Path, inventory: str) -> None:
+    (said,) = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert "encrypted with Ansible Vault" in said

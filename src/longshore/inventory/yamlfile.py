@@ -277,14 +277,7 @@ class _Builder:
         if tag == "!unsafe":
             return Scalar(raw, raw, where, unsafe=True)
         if tag == "!vault" or raw.startswith("$ANSIBLE_VAULT;"):
-            self._report(
-                InventoryError(
-                    "This value is encrypted with Ansible Vault, which Longshore doesn't read.",
-                    where=where,
-                    hint="Move it to env/<environment>.env.",
-                )
-            )
-            return Scalar(None, raw, where)
+            return Scalar(None, "", where, closed=True)
         short = tag[len(_TAG) :] if tag.startswith(_TAG) else ""
         if short in ("int", "float", "bool", "null"):
             return Scalar(self._construct(short, tag, raw, where), raw, where)

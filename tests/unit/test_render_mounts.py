@@ -167,6 +167,7 @@ def test_a_file_that_git_ignores_needs_a_word_from_a_person(tmp_path: Path) -> N
 def test_a_file_that_is_missing_is_not_made_a_folder(tmp_path: Path) -> None:
     sentence = refused(target(tmp_path, compose("./nginx.conf:/etc/nginx/nginx.conf")))
     assert "nginx.conf, which is mounted here, doesn't exist" in sentence
+    assert "mounts: {./nginx.conf: state}" in sentence
     assert sentence.startswith("compose.yml:1:")
 
 

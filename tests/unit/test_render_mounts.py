@@ -378,3 +378,11 @@ def test_the_options_of_a_named_volume_are_where_compose_keeps_them(tmp_path: Pa
         "type": "volume", "source": "data", "target": "/x", "read_only": True, "bind": {"selinux": "z"}
     }  # fmt: skip
     assert found["/y"]["volume"] == {"nocopy": True}
+
+
+def test_a_mount_of_the_inventory_replaces_one_whose_target_is_written_oddly(tmp_path: Path) -> None:
+    bundle = render(
+        target(tmp_path, compose("data:/data/", "/srv:/srv"), services={"web": {"volumes": ("/mnt:/data",)}})
+    )
+    said = service(bundle, "web")["volumes"]["!override"]
+    assert [(entry["source"], entry["target"]) for entry in said] == [("/mnt", "/data"), ("/srv", "/srv")]

@@ -44,12 +44,11 @@ def test_a_setting_that_compose_does_not_know_is_named_with_the_one_that_is_mean
 
 
 def test_a_setting_that_only_a_newer_compose_may_know_is_pointed_out_and_left_to_it(tmp_path: Path) -> None:
-    bundle = render(
-        target(tmp_path, "services: {a: {image: 'x:1', quantum: 1, x-own: 1}}\nx-top: 1\nwarp: 1\n")
-    )
-    said = [note.message for note in bundle.notes if "known here" in note.message]
-    assert len(said) == 2
+    compose = "services: {a: {image: 'x:1', quantum: 1, tpus: 1, x-own: 1}}\nx-top: 1\nwarp: 1\n"
+    said = [note.message for note in render(target(tmp_path, compose)).notes if "known here" in note.message]
+    assert len(said) == 3
     assert "services.a has no setting 'quantum'" in said[1]
+    assert "Did you mean gpus or cpus?" in said[2]
 
 
 def test_a_misspelt_section_is_said(tmp_path: Path) -> None:
@@ -134,6 +133,10 @@ def test_what_a_service_behind_a_profile_uses_may_be_missing(tmp_path: Path) -> 
         ("mem_limit: 5x", "no size to Compose"),
         ("mem_limit: 1g, deploy: {resources: {limits: {memory: 2g}}}", "says mem_limit and deploy.resources"),
         ("mem_limit: 1g, deploy: {resources: {limits: {cpus: '1'}}}", "says mem_limit and deploy.resources"),
+        (
+            "mem_reservation: 1g, deploy: {resources: {reservations: {memory: 2g}}}",
+            "says mem_reservation and deploy.resources.reservations.memory",
+        ),
         ("scale: 2, deploy: {replicas: 3}", "says scale and deploy.replicas"),
         ("pull_policy: sometimes", "which Compose doesn't know"),
         ("command: [sleep, 5]", "An entry of services.a.command is a number"),

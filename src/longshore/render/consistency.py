@@ -26,7 +26,10 @@ _DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))
 _SIZE = re.compile(r"-?\d+(?:\.\d+)?\s?(?:[kmgtp]?i?b?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?")
 _PULL = re.compile(r"always|never|build|if_not_present|missing|refresh|daily|weekly|every_(?:\d+[wdhms])+")
-_LIMITS = {"cpus": "cpus", "mem_limit": "memory", "pids_limit": "pids"}
+_TWICE = {
+    "limits": {"cpus": "cpus", "mem_limit": "memory", "pids_limit": "pids"},
+    "reservations": {"mem_reservation": "memory"},
+}
 
 
 def inconsistencies(model: Model, selection: Selection, app: App) -> Iterator[LongshoreError]:
@@ -154,11 +157,17 @@ def _resources(service: Map, kind: str) -> Map:
 def _twice_said(name: str, service: Map, app: App) -> Iterator[LongshoreError]:
     """What has two places in a file, and must be the same in both; the inventory's word is in both."""
     policy = policy_of(app, name)
-    limits = _resources(service, "limits")
-    if limits and policy.cpus is None and policy.memory is None and policy.pids is None:
-        for short, long in _LIMITS.items():
-            if service.get(short) and _amount(service[short]) != _amount(limits.get(long)):
-                yield _distinct(name, short, f"deploy.resources.limits.{long}", service.where_of(short))
+    settled = {
+        "limits": (policy.cpus, policy.memory, policy.pids),
+        "reservations": (policy.reserve_cpus, policy.reserve_memory),
+    }
+    for kind, keys in _TWICE.items():
+        said = _resources(service, kind)
+        if not said or any(value is not None for value in settled[kind]):
+            continue
+        for short, long in keys.items():
+            if service.get(short) and _amount(service[short]) != _amount(said.get(long)):
+                yield _distinct(name, short, f"deploy.resources.{kind}.{long}", service.where_of(short))
     deploy = service.get("deploy")
     replicas = deploy.get("replicas") if isinstance(deploy, Map) else None
     scale = service.get("scale")

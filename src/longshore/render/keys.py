@@ -1,11 +1,12 @@
 """Which settings Compose knows, and which of them it takes empty: it refuses a file for anything else.
 
-From compose-spec's schema of 2026. A setting that is near to one of these is a slip; another one may belong
-to a Compose that is newer than this, so that it is only pointed out.
+From compose-spec's schema of 2026. A setting that is very near to one of these is a slip; another one may
+belong to a Compose that is newer than this, so that it is only pointed out.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -70,6 +71,8 @@ _FORMER = {
     "volume_driver": "Write it as driver: of the volume, below volumes: at the top.",
 }
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+# New settings resemble old ones (gpus and cpus, pre_start and pre_stop); a slip is nearer than that.
+_SLIP = 0.85
 _MAY_BE_EMPTY = _names("command entrypoint deploy develop")
 
 
@@ -172,12 +175,11 @@ class Keys:
 
     def _say(self, path: str, key: str, known: frozenset[str], where: Where, service: str) -> None:
         what = f"{path} has no setting {key!r}" if path else f"A compose file has no {key!r}"
-        hint = _FORMER.get(key, "") if known is _SERVICE else ""
-        hint = hint or did_you_mean(key, sorted(known))
-        if hint:
-            self.problems.append(RenderError(f"{what}.", where=where, hint=hint))
-        else:
-            message = (
-                f"{what} that is known here: a host whose Compose doesn't know it either refuses the file."
-            )
-            self.notes.append(Note("warning", message, where, service))
+        hint = did_you_mean(key, sorted(known))
+        if known is _SERVICE and key in _FORMER:
+            hint = _FORMER[key]
+        elif not difflib.get_close_matches(key.lower(), known, cutoff=_SLIP):
+            message = f"{what} that is known here: a Compose that doesn't know it either refuses the file."
+            self.notes.append(Note("warning", f"{message} {hint}".rstrip(), where, service))
+            return
+        self.problems.append(RenderError(f"{what}.", where=where, hint=hint))

@@ -209,8 +209,10 @@ class ServiceRenderer:
         """The mounts that differ from the file's; all of them when one is dropped, or can't be told apart."""
         said: list[Note] = []
         listed: dict[str, tuple[Mount, bool]] = {}
+        untidy: set[str] = set()
         for item in as_items(service.get("volumes")):
             listed[item.target] = (item, False)
+            untidy |= {item.target} if item.untidy else set()
         for text in chosen.volumes:
             added = mount(text, self.placing.files.project, self.target.app.where)
             listed[added.target] = (added, True)
@@ -231,7 +233,7 @@ class ServiceRenderer:
             entries.append(placed)
             if item.path is not None or added_by_policy:
                 changed.append(placed)
-                everything = everything or item.untidy
+                everything = everything or item.target in untidy
         if everything:
             return {"volumes": override(entries) if entries else RESET}, said
         return ({"volumes": changed} if changed else {}), said

@@ -151,6 +151,19 @@ def test_a_word_that_nobody_knows_is_told_with_what_is_near(
     assert (code, said) == (1, says)
 
 
+@pytest.mark.parametrize("text", [None, "a: [\n"])
+def test_settings_of_invoke_that_can_not_be_read_are_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    settings = project / ".invoke.yaml"
+    settings.mkdir() if text is None else settings.write_text(text)
+    monkeypatch.setenv("HOME", str(project))
+    code, _, said = _run(project, "inventory", "--env", "prod")
+    assert code == 1
+    assert said.startswith("error: ") and "Invoke's settings can't be read" in said
+    assert ".invoke.yaml" in said and said.count("\n") == 1
+
+
 def test_errors_are_json_with_json(project: Path) -> None:
     code, out, _ = _run(project, "deploy", "--env", "prod", "--json", "--limit", "nobody")
     assert code == 1

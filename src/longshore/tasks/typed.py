@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from invoke.exceptions import ParseError
+from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 _NO_IDEA = re.compile(r"No idea what (['\"])(.*)\1 is!", re.DOTALL)
@@ -13,6 +13,17 @@ _NO_IDEA = re.compile(r"No idea what (['\"])(.*)\1 is!", re.DOTALL)
 
 class TypedProgram(Program):
     """Invoke's program, which says what may have been meant."""
+
+    def create_config(self) -> None:
+        """Raises ``Exit`` with a sentence for settings of Invoke (``~/.invoke.yaml``) that can't be read."""
+        try:
+            super().create_config()
+        except OSError as error:
+            said = f"error: {error.filename}: Invoke's settings can't be read: {error.strerror}."
+            raise Exit(said, code=1) from None
+        except Exception as error:  # of Invoke's own YAML, or of a Python file
+            told = " ".join(str(error).split())
+            raise Exit(f"error: Invoke's settings can't be read: {told}.", code=1) from None
 
     def parse_tasks(self) -> None:
         """Raises ``ParseError`` with a sentence."""

@@ -259,7 +259,8 @@ def test_a_good_secret_is_fine(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["ACCESS_TOKEN_EXPIRE_MINUTES=60", "AUTH_REQUIRED=false", "SSL_KEY=/etc/ssl/key.pem",
-     "STRIPE_PUBLIC_KEY=pk1", "CACHE_KEY=shop", "USE_SECRET=true", "KEYBOARD=qwerty", "LLM_API_KEY="],
+     "STRIPE_PUBLIC_KEY=pk1", "CACHE_KEY=shop", "USE_SECRET=true", "KEYBOARD=qwerty", "LLM_API_KEY=",
+     "REVERSE_PROXY_AUTH=0"],
 )  # fmt: skip
 def test_what_only_sounds_like_a_secret_is_left_alone(tmp_path: Path, line: str) -> None:
     assert codes(checked(tmp_path, line + "\n")) == []

@@ -221,3 +221,40 @@ def test_two_merge_keys_are_refused_as_by_compose(tmp_path: Path) -> None:
     compose = "x-a: &a {image: x}\nservices:\n  a:\n    <<: *a\n    <<: *a\n"
     (sentence,) = refused(tmp_path, compose)
     assert sentence.startswith("compose.yml:5:5: The key '<<' is given twice here, first in line 4.")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ("ports: ['80:80']", "ports: ['127.0.0.1:80:81']", "b and a both publish port 80."),
+        ("ports: ['53:53/udp']", "ports: ['50-60:50-60/udp']", "b and a both publish port 53/udp."),
+        ("container_name: q", "container_name: q", "b and a both have the container_name q."),
+    ],
+)
+def test_what_the_engine_would_refuse_halfway_through_is_said(
+    tmp_path: Path, one: str, other: str, says: str
+) -> None:
+    compose = f"services:\n  a: {{image: x, {one}}}\n  b: {{image: x, {other}}}\n"
+    (sentence,) = refused(tmp_path, compose)
+    assert sentence.startswith("compose.yml:3:") and sentence.endswith(says)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "ports: ['80:80/udp']",
+        "ports: ['80']",
+        "ports: ['80:80'], profiles: [q]",
+        "ports: ['80:80'], scale: 0",
+        "ports: ['80:80'], network_mode: host",
+    ],
+)
+def test_a_port_is_only_taken_where_it_is_published(tmp_path: Path, other: str) -> None:
+    compose = f"services: {{a: {{image: 'x:1', ports: ['80:80']}}, b: {{image: 'x:1', {other}}}}}\n"
+    render(target(tmp_path, compose))
+
+
+@pytest.mark.parametrize("text", ["links: [z]", "volumes_from: [z]", "network_mode: 'service:z'"])
+def test_a_service_that_another_needs_and_that_there_is_not_is_named(tmp_path: Path, text: str) -> None:
+    (sentence,) = refused(tmp_path, f"services:\n  a: {{image: x, {text}}}\n")
+    assert sentence.endswith("which is no service.")

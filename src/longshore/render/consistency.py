@@ -39,6 +39,7 @@ def inconsistencies(model: Model, selection: Selection, app: App) -> Iterator[Lo
         yield from _names_of(name, service, model)
         yield from _values(name, service)
         yield from _twice_said(name, service, app)
+    yield from _same_name(model.services, selection)
     yield from _sources(model)
     yield from _cycle(model.services, selection)
 
@@ -193,6 +194,21 @@ def _amount(value: Any) -> float | None:
         return parse_size(str(value))
     except ValueError:
         return None
+
+
+def _same_name(services: Mapping[str, Map], selection: Selection) -> Iterator[LongshoreError]:
+    """Containers that would have one name: Compose lets that pass, and the engine refuses the second."""
+    seen: dict[str, str] = {}
+    for name in selection.here:
+        said = services[name].get("container_name")
+        if said is None or getattr(said, "unset", ()):
+            continue
+        first = seen.setdefault(str(said), name)
+        if first != name:
+            yield RenderError(
+                f"{name} and {first} both have the container_name {said}.",
+                where=services[name].where_of("container_name"),
+            )
 
 
 def _sources(model: Model) -> Iterator[LongshoreError]:

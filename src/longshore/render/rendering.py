@@ -202,7 +202,29 @@ class Rendering:
                 result.append(renderer.render(name, self.model.services[name], depends, change))
             except LongshoreError as error:
                 self.problems.append(error)
+        self.check_ports(result)
         return settle_twins(result)
+
+    def check_ports(self, services: list[Service]) -> None:
+        """Two services with one port of the host: the engine would refuse the second, halfway through."""
+        seen: dict[tuple[str, str], str] = {}
+        for service in services:
+            written = self.model.services[service.name]
+            if not service.facts.replicas or written.get("network_mode"):
+                continue
+            for port in dict.fromkeys(service.facts.ports):
+                ip, _, number = port.rpartition(":")
+                others = {
+                    name for (other, same), name in seen.items() if same == number and _clash(ip, other)
+                }
+                for other in sorted(others - {service.name}):
+                    self.problems.append(
+                        RenderError(
+                            f"{service.name} and {other} both publish port {number.removesuffix('/tcp')}.",
+                            where=written.where_of("ports"),
+                        )
+                    )
+                seen.setdefault((ip, number), service.name)
 
     def proxy_file(self, services: list[Service]) -> bytes | None:
         """``proxy.json``, where the proxy serves something here."""
@@ -331,6 +353,11 @@ class Rendering:
                 )
             )
         return list(dict.fromkeys(found))
+
+
+def _clash(one: str, other: str) -> bool:
+    """Whether two addresses of published ports take each other's place; empty is all of them."""
+    return not one or not other or one == other
 
 
 def _entries(volumes: Any) -> list[dict[str, Any]]:

@@ -112,6 +112,8 @@ def depends_on(
     for other, key, where in references(service):
         if other in selection.here:
             found.append(other)
+        elif other not in services:
+            problems.append(RenderError(f"{name} needs {other} ({key}), which is no service.", where=where))
         else:
             problems.append(
                 RenderError(

@@ -228,6 +228,11 @@ def test_two_merge_keys_are_refused_as_by_compose(tmp_path: Path) -> None:
     [
         ("ports: ['80:80']", "ports: ['127.0.0.1:80:81']", "b and a both publish port 80."),
         ("ports: ['53:53/udp']", "ports: ['50-60:50-60/udp']", "b and a both publish port 53/udp."),
+        (
+            "ports: ['10000-20000:10000-20000']",
+            "ports: ['9000-19000:9000-19000']",
+            "both publish port 10000.",
+        ),
         ("container_name: q", "container_name: q", "b and a both have the container_name q."),
     ],
 )

@@ -207,24 +207,26 @@ class Rendering:
 
     def check_ports(self, services: list[Service]) -> None:
         """Two services with one port of the host: the engine would refuse the second, halfway through."""
-        seen: dict[tuple[str, str], str] = {}
+        taken: dict[str, list[tuple[str, str]]] = {}
+        told: set[tuple[str, str]] = set()
         for service in services:
             written = self.model.services[service.name]
             if not service.facts.replicas or written.get("network_mode"):
                 continue
             for port in dict.fromkeys(service.facts.ports):
                 ip, _, number = port.rpartition(":")
-                others = {
-                    name for (other, same), name in seen.items() if same == number and _clash(ip, other)
-                }
-                for other in sorted(others - {service.name}):
+                for other_ip, other in taken.setdefault(number, []):
+                    same = not ip or not other_ip or ip == other_ip  # an empty one is all addresses
+                    if not same or other == service.name or (service.name, other) in told:
+                        continue
+                    told.add((service.name, other))  # a range is one sentence
                     self.problems.append(
                         RenderError(
                             f"{service.name} and {other} both publish port {number.removesuffix('/tcp')}.",
                             where=written.where_of("ports"),
                         )
                     )
-                seen.setdefault((ip, number), service.name)
+                taken[number].append((ip, service.name))
 
     def proxy_file(self, services: list[Service]) -> bytes | None:
         """``proxy.json``, where the proxy serves something here."""
@@ -353,11 +355,6 @@ class Rendering:
                 )
             )
         return list(dict.fromkeys(found))
-
-
-def _clash(one: str, other: str) -> bool:
-    """Whether two addresses of published ports take each other's place; empty is all of them."""
-    return not one or not other or one == other
 
 
 def _entries(volumes: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from longshore.errors import LongshoreError, RenderError, Where
 from longshore.inventory.model import App
-from longshore.render.document import Items, Map
+from longshore.render.document import Items, Map, Text
 from longshore.render.merge import as_items, as_names
 from longshore.render.parts import Mount
 from longshore.render.policy import policy_of
@@ -201,7 +201,7 @@ def _same_name(services: Mapping[str, Map], selection: Selection) -> Iterator[Lo
     seen: dict[str, str] = {}
     for name in selection.here:
         said = services[name].get("container_name")
-        if said is None or getattr(said, "unset", ()):
+        if not isinstance(said, Text) or said.unset:
             continue
         first = seen.setdefault(str(said), name)
         if first != name:

@@ -263,3 +263,11 @@ def test_a_port_is_only_taken_where_it_is_published(tmp_path: Path, other: str) 
 def test_a_service_that_another_needs_and_that_there_is_not_is_named(tmp_path: Path, text: str) -> None:
     (sentence,) = refused(tmp_path, f"services:\n  a: {{image: x, {text}}}\n")
     assert sentence.endswith("which is no service.")
+
+
+def test_a_list_of_names_and_conditions_in_another_file_are_put_together(tmp_path: Path) -> None:
+    write(tmp_path, {"more.yml": "services: {a: {depends_on: {c: {condition: service_healthy}}}}\n"})
+    compose = "services: {a: {image: 'x:1', depends_on: [b]}, b: {image: 'x:1'}, c: {image: 'x:1'}}\n"
+    for paths in (("compose.yml", "more.yml"), ("more.yml", "compose.yml")):
+        bundle = render(target(tmp_path, compose, paths=paths))
+        assert sorted(bundle.services["a"].depends_on) == ["b", "c"]

@@ -135,6 +135,35 @@ def test_an_option_without_its_value_is_named_as_it_is_typed(project: Path) -> N
     assert (code, said) == (1, "Flag --env needed value and was not given one!\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("rendr", "--env", "prod"), "error: There is no task 'rendr'. Did you mean render?\n"),
+        (("frobnicate",), "error: There is no task 'frobnicate'. `longshore --list` shows all.\n"),
+        (("render", "--evn", "prod"), "error: render has no option --evn. Did you mean --env or --set?\n"),
+        (("render", "prod"), "error: render takes no word 'prod'. An environment is given as --env prod.\n"),
+    ],
+)
+def test_a_word_that_nobody_knows_is_told_with_what_is_near(
+    project: Path, words: tuple[str, ...], says: str
+) -> None:
+    code, _, said = _run(project, *words)
+    assert (code, said) == (1, says)
+
+
+@pytest.mark.parametrize("text", [None, "a: [\n"])
+def test_settings_of_invoke_that_can_not_be_read_are_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    settings = project / ".invoke.yaml"
+    settings.mkdir() if text is None else settings.write_text(text)
+    monkeypatch.setenv("HOME", str(project))
+    code, _, said = _run(project, "inventory", "--env", "prod")
+    assert code == 1
+    assert said.startswith("error: ") and "Invoke's settings can't be read" in said
+    assert ".invoke.yaml" in said and said.count("\n") == 1
+
+
 def test_errors_are_json_with_json(project: Path) -> None:
     code, out, _ = _run(project, "deploy", "--env", "prod", "--json", "--limit", "nobody")
     assert code == 1
@@ -226,7 +255,8 @@ def test_a_defect_of_ours_is_a_sentence_without_what_it_may_hold() -> None:
 
 def test_a_reader_that_goes_or_an_output_that_is_closed_is_no_error(project: Path) -> None:
     program = f"{sys.executable} -c 'from longshore.tasks import main; main()'"
-    for line in (f"{program} schema | true", f"{program} explain ansible_host --env prod | true"):
+    commands = ("schema", "explain ansible_host --env prod", "--list", "deploy --help")
+    for line in (f"{program} {command} | true" for command in commands):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line], cwd=project, capture_output=True, text=True, check=False
         )

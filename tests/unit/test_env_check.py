@@ -193,6 +193,12 @@ def test_names_that_a_shell_cannot_hold_and_keys_without_a_value_are_warned_of(t
     assert only(found, "bare").key == "F"
 
 
+def test_a_template_is_no_env_file_yet(tmp_path: Path) -> None:
+    found = checked(tmp_path, "{% if tls %}\nA={{ x }}\n{% endif %}\n", "web.env.j2")
+    assert [one.code for one in found.findings] == ["file"]
+    assert "what it renders to" in found.findings[0].message
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "link"])
 def test_a_file_that_is_none_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ".env"
@@ -259,7 +265,8 @@ def test_a_good_secret_is_fine(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["ACCESS_TOKEN_EXPIRE_MINUTES=60", "AUTH_REQUIRED=false", "SSL_KEY=/etc/ssl/key.pem",
-     "STRIPE_PUBLIC_KEY=pk1", "CACHE_KEY=shop", "USE_SECRET=true", "KEYBOARD=qwerty", "LLM_API_KEY="],
+     "STRIPE_PUBLIC_KEY=pk1", "CACHE_KEY=shop", "USE_SECRET=true", "KEYBOARD=qwerty", "LLM_API_KEY=",
+     "REVERSE_PROXY_AUTH=0"],
 )  # fmt: skip
 def test_what_only_sounds_like_a_secret_is_left_alone(tmp_path: Path, line: str) -> None:
     assert codes(checked(tmp_path, line + "\n")) == []

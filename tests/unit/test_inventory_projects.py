@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -315,3 +316,84 @@ def test_five_hundred_hosts_load_in_well_under_a_second(tmp_path: Path) -> None:
     last = environment.targets["shop", "web499"]
     assert (last.app.services["api"].labels, last.env["NODE"].value) == ({"zone": "z1"}, "web499")
     assert spent < 1.0, f"{spent:.2f} s of CPU; 0.15 s when it was written"
+
+
+FOREIGN = """
+all:
+  vars:
+    longshore: {apps: {shop: {compose: compose.yml, hosts: %s}}}
+  children:
+    web: {hosts: {h1: , h2: }}
+    switches:
+      hosts: {sw1: , sw2: }
+      vars: {ansible_connection: ansible.netcommon.network_cli, ansible_become: enable}
+"""
+
+
+def test_devices_in_an_inventory_that_others_use_are_left_out(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"inventory/prod.yml": FOREIGN % "web"})
+    assert list(found.hosts) == ["h1", "h2"]
+    assert found.groups["switches"].hosts == ()
+    assert found.groups["all"].hosts == ("h1", "h2")
+    (warning,) = found.warnings
+    assert "ansible_connection: ansible.netcommon.network_cli: sw1, sw2." in warning
+
+
+def test_a_device_that_an_app_would_run_on_is_an_error(tmp_path: Path) -> None:
+    said = problems(tmp_path, {"inventory/prod.yml": FOREIGN % "all"})
+    assert any(
+        "isn't supported. Use ssh or local, or keep sw1 out of the apps' hosts." in one for one in said
+    )
+
+
+def test_the_controllers_own_python_has_ansibles_name(tmp_path: Path) -> None:
+    inventory = """
+    all:
+      hosts:
+        here: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+    """
+    found = loaded(tmp_path, {"inventory/prod.yml": inventory})
+    assert found.hosts["here"].ssh.python == sys.executable
+
+
+VAULT = """
+all:
+  hosts: {h1: {ansible_host: %s}}
+  vars:
+    snmp: !vault |
+      $ANSIBLE_VAULT;1.1;AES256
+      62313365396662343061
+    of_it: {a: 1, b: "{{ snmp }}"}
+    longshore: {apps: {shop: {compose: compose.yml, env: {A: %s}}}}
+"""
+
+
+def test_a_value_of_ansible_vault_that_nobody_needs_is_harmless(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"inventory/prod.yml": VAULT % ("192.0.2.1", "b")})
+    assert found.hosts["h1"].ssh.address == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        VAULT % ("'{{ snmp }}'", "b"),
+        VAULT % ("192.0.2.1", "'{{ snmp }}'"),
+        VAULT % ("192.0.2.1", "'{{ of_it.b }}'"),
+        VAULT % ("!vault x", "b"),
+        VAULT % ("192.0.2.1", "!vault x"),
+        "all: {hosts: {h1: }, vars: {longshore: !vault x}}\n",
+        "all: {hosts: {h1: }, vars: {longshore: {apps: {shop: !vault x}}}}\n",
+        "all: {hosts: {h1: }, vars: {longshore: {keep: 1, registry: !vault x}}}\n",
+    ],
+)
+def test_a_value_of_ansible_vault_is_an_error_for_what_needs_it(tmp_path: Path, inventory: str) -> None:
+    said = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert any("This value is encrypted with Ansible Vault" in one for one in said), said
+
+
+@pytest.mark.parametrize(
+    "inventory", ["all: {hosts: !vault x}\n", "all: {hosts: {h1: !vault x}}\n", "web: !vault x\n"]
+)
+def test_a_group_or_host_that_ansible_vault_encrypted_is_an_error(tmp_path: Path, inventory: str) -> None:
+    (said,) = problems(tmp_path, {"inventory/prod.yml": inventory})
+    assert "encrypted with Ansible Vault" in said

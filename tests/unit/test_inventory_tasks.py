@@ -66,3 +66,24 @@ def test_a_wrong_name_ends_with_code_1_and_a_sentence(capsys: pytest.CaptureFixt
 def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     tasks.schema(MockContext())
     assert json.loads(capsys.readouterr().out)["title"] == "Longshore inventory"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("longshore.apps.shpo.keep", "There is no app named 'shpo' in prod. Did you mean shop?"),
+        ("longshore.apps.shop.services.apii.memory", "shop has no service 'apii'. Did you mean api?"),
+    ],
+)
+def test_explain_has_no_default_for_what_there_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    make(tmp_path, {**FILES, "compose.yml": "services: {api: {image: x}}\n"})
+    with pytest.raises(Exit):
+        tasks.explain(MockContext(), name, env="prod", host="h1")
+    assert capsys.readouterr().err == f"error: {says}\n"
+
+
+def test_a_host_that_is_reached_by_its_name_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks.explain(MockContext(), "ansible_host", env="prod", host="h2")
+    assert capsys.readouterr().out == "ansible_host = h2   the host's own name (host h2)\n"

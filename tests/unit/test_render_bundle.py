@@ -96,8 +96,10 @@ def test_services_that_share_something_cannot_be_on_two_hosts(tmp_path: Path, ke
 
 def test_a_dependency_behind_a_profile_is_refused_unless_it_is_optional(tmp_path: Path) -> None:
     compose = "services: {a: {image: 'a:1', depends_on: {b: %s}}, b: {image: 'b:1', profiles: [x]}}\n"
-    assert "behind a profile that isn't active" in refused(target(tmp_path, compose % "{}"))
-    render(target(tmp_path, compose % "{required: false}"))
+    assert "behind a profile that isn't active" in refused(
+        target(tmp_path, compose % "{condition: service_started}")
+    )
+    render(target(tmp_path, compose % "{condition: service_started, required: false}"))
 
 
 def test_a_host_without_any_service_is_refused(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_a_file_that_git_ignores_needs_a_word_from_a_person(tmp_path: Path) -> N
 def test_a_file_that_is_missing_is_not_made_a_folder(tmp_path: Path) -> None:
     sentence = refused(target(tmp_path, compose("./nginx.conf:/etc/nginx/nginx.conf")))
     assert "nginx.conf, which is mounted here, doesn't exist" in sentence
+    assert "mounts: {./nginx.conf: state}" in sentence
     assert sentence.startswith("compose.yml:1:")
 
 
@@ -355,3 +356,33 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"conf/a": "1"})
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/conf/caf\xe9")).write_text("1")
     assert "not UTF-8" in refused(target(tmp_path, compose("./conf:/c")))
+
+
+@pytest.mark.parametrize(
+    "written", ["./conf:/etc/app/", "./conf:/etc//app", "{type: bind, source: ./conf, target: /etc/app/}"]
+)
+def test_a_mount_whose_target_is_written_oddly_is_replaced_and_not_doubled(
+    tmp_path: Path, written: str
+) -> None:
+    write(tmp_path, {"conf/a.txt": "a"})
+    volumes = service(render(target(tmp_path, compose(written, "data:/data"))), "web")["volumes"]
+    # Versions of Compose differ in whether /etc/app/ and /etc/app are the same, so all of them are replaced.
+    assert [entry["target"] for entry in volumes["!override"]] == ["/etc/app", "/data"]
+
+
+def test_the_options_of_a_named_volume_are_where_compose_keeps_them(tmp_path: Path) -> None:
+    write(tmp_path, {"conf/a.txt": "a"})
+    volumes = ("./conf:/conf/", "'data:/x:ro,z'", "data:/y:nocopy")
+    found = mounts(render(target(tmp_path, compose(*volumes))))
+    assert found["/x"] == {
+        "type": "volume", "source": "data", "target": "/x", "read_only": True, "bind": {"selinux": "z"}
+    }  # fmt: skip
+    assert found["/y"]["volume"] == {"nocopy": True}
+
+
+def test_a_mount_of_the_inventory_replaces_one_whose_target_is_written_oddly(tmp_path: Path) -> None:
+    bundle = render(
+        target(tmp_path, compose("data:/data/", "/srv:/srv"), services={"web": {"volumes": ("/mnt:/data",)}})
+    )
+    said = service(bundle, "web")["volumes"]["!override"]
+    assert [(entry["source"], entry["target"]) for entry in said] == [("/mnt", "/data"), ("/srv", "/srv")]

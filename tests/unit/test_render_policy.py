@@ -96,7 +96,11 @@ def test_a_one_shot_is_not_restarted(tmp_path: Path) -> None:
             tmp_path,
             """
             services:
-              web: {image: "w:1", depends_on: {migrate: {condition: service_completed_successfully}, db: {}}}
+              web:
+                image: "w:1"
+                depends_on:
+                  migrate: {condition: service_completed_successfully}
+                  db: {condition: service_started}
               migrate: {image: "w:1"}
               db: {image: "p:1"}
               job: {image: "w:1", restart: "no"}

@@ -45,9 +45,17 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
 @pytest.mark.parametrize(
     ("compose", "place", "says"),
     [
-        ("services: [", "compose.yml:2:1", "not valid YAML"),
+        ("services: [", "compose.yml:2:1", "not YAML"),
         ("services:\n  a: {image: x}\n  a: {image: y}\n", "compose.yml:3:3", "given twice"),
         ("- a\n", "compose.yml:1", "mapping"),
+        ("services:\n\ta:\n", "compose.yml:2:1", "A tab is used here, which YAML forbids. Use spaces."),
+        ("services:\n  a:\n    command: echo a: b\n", "compose.yml:3", "needs quotes around the text"),
+        (
+            "services:\n  a:\n    image: {{ image }}\n",
+            "compose.yml:3:13",
+            "only files named *.j2 are templates",
+        ),
+        ("web: {image: x}\n", "compose.yml:1:1", "Write services: above web:"),
         ("services: {}\n", "compose.yml", "no service"),
         ("services:\n  a:\n    image: ${X\n", "compose.yml:3:12", "${"),
         ("services:\n  a:\n    image: ${X:?say which}\n", "compose.yml:3:12", "say which"),
@@ -68,7 +76,7 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
         ("services:\n  a: &a\n    b: *a\n", "compose.yml:2", "contains itself"),
         ("services:\n  a: {build: .}\n", "compose.yml:2", "is built, and has no image"),
         ("services:\n  1: {image: x}\n", "compose.yml:2:3", "not a text"),
-        ("services: {a: {image: x}}\n\0", "compose.yml", "not valid YAML"),
+        ("services: {a: {image: x}}\n\0", "compose.yml", "not YAML"),
         ("services:\n  a: {image: x, scale: -1}\n", "compose.yml:2", "not a number of replicas"),
         ("[" * 500, "compose.yml:1:101", "nested more than 100 levels"),
         # The place depends on libyaml: from 0.2.6 on it stops at 1,000 levels by itself.

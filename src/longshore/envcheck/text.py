@@ -49,6 +49,10 @@ def read_env_text(path: Path, name: str) -> EnvText:
         return unreadable(
             "This is a folder, not a file.", "Move it away; variables go in a file of that name."
         )
+    if path.suffix == ".j2":
+        return unreadable(
+            "This is a template: what Compose reads is what it renders to.", "Check that, after `render`."
+        )
     try:
         if path.stat().st_size > _MAX_BYTES:
             return unreadable("The file is larger than 16 MB, which no env file is.", "Is it another file?")

@@ -76,7 +76,7 @@ def judge(said: Said) -> Finding | None:
             "Set it.",
             key,
         )
-    if not url and (not is_secret_key(key) or _is_no_secret(value)):
+    if not url and (not is_secret_key(key) or _is_no_secret(key, value)):
         return None
     if (len(secret) <= _KNOWN_LENGTH and _KNOWN.fullmatch(secret)) or _INSECURE.fullmatch(secret):
         message = f"{_upper(what)} has a value that everybody knows or tries first."
@@ -94,8 +94,10 @@ def _upper(text: str) -> str:
     return f"The{text[3:]}" if text.startswith("the ") else text
 
 
-def _is_no_secret(value: str) -> bool:
-    """A switch or a path to a file that has the secret."""
+def _is_no_secret(key: str, value: str) -> bool:
+    """A switch (``PROXY_AUTH=0``, too) or a path to a file that has the secret."""
+    if value in ("0", "1") and key.upper().endswith("AUTH"):
+        return True
     return value.lower() in ("true", "false", "yes", "no", "on", "off", "none", "null") or bool(
         re.fullmatch(r"(\.{0,2}/)[\w./-]+", value)
     )
@@ -156,7 +158,7 @@ def _counts(said: Said) -> bool:
     return (
         is_secret_key(said.key)
         and len(said.value) >= _SHORTEST_REUSED
-        and not _is_no_secret(said.value)
+        and not _is_no_secret(said.key, said.value)
         and not is_placeholder(said.value)
     )
 
@@ -166,6 +168,6 @@ def holds_secrets(values: Mapping[str, str]) -> bool:
     return any(
         value
         and not is_placeholder(value)
-        and (bool(_URL.match(value)) or (is_secret_key(key) and not _is_no_secret(value)))
+        and (bool(_URL.match(value)) or (is_secret_key(key) and not _is_no_secret(key, value)))
         for key, value in values.items()
     )

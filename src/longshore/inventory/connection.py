@@ -25,7 +25,9 @@ def ssh_settings(
     connection = reader.text("ansible_connection") or "ssh"
     if connection not in (*_SSH, *_LOCAL):
         reader.problem(
-            f"ansible_connection: {connection} isn't supported.", "ansible_connection", "Use ssh or local."
+            f"ansible_connection: {connection} isn't supported.",
+            "ansible_connection",
+            f"Use ssh or local, or keep {name} out of the apps' hosts.",
         )
     python = reader.text("ansible_python_interpreter") or "python3"
     identity = reader.text("ansible_ssh_private_key_file", "ansible_private_key_file")
@@ -43,6 +45,15 @@ def ssh_settings(
         become_user=reader.text("ansible_become_user") or "root",
         common_args=" ".join(part for part in arguments if part),
     )
+
+
+def foreign_connection(context: Context) -> str:
+    """The connection of a host that nothing can be deployed to (``winrm``, ``network_cli``), or nothing."""
+    try:
+        said = context.get("ansible_connection")
+    except LongshoreError:
+        return ""
+    return said.strip() if isinstance(said, str) and said.strip() not in ("", *_SSH, *_LOCAL) else ""
 
 
 class _Reader:

@@ -36,17 +36,31 @@ def explain(
     variables = found.vars
     context = variables.context if isinstance(variables, HostVariables) else None
     if first == SETTINGS and context is not None:
+        _check_app(environment, rest)
         variable = _setting(context, name, rest.split(".") if rest else [])
     elif name in variables:
         variable = variables[name]
     elif context is not None and name in context.magic:
         variable = Variable(name, context[name], Source("host", host, Where("given by Ansible's rules")))
+    elif context is not None and name == "ansible_host":
+        variable = Variable(name, context[name], Source("host", host, Where("the host's own name")))
     else:
         raise InventoryError(
             f"{host} has no variable named {name!r}.",
             hint=did_you_mean(name, variables) or "Settings of ours start with longshore.",
         )
     return variable if reveal else _masked(variable)
+
+
+def _check_app(environment: Environment, path: str) -> None:
+    """Raises ``InventoryError`` for a setting of an app that there isn't: it would have all the defaults."""
+    section, _, rest = path.partition(".")
+    if section == "apps" and rest and not any(f"{rest}.".startswith(f"{app}.") for app in environment.apps):
+        app = rest.partition(".")[0]
+        raise InventoryError(
+            f"There is no app named {app!r} in {environment.name}.",
+            hint=did_you_mean(app, environment.apps, list_all="There are"),
+        )
 
 
 def _env(environment: Environment, host: Host, key: str, app: str | None, *, reveal: bool) -> Variable:

@@ -20,6 +20,7 @@ from longshore.inventory.nodes import (
     Node,
     Scalar,
     SequenceNode,
+    closed_error,
     describe,
     from_plain,
     is_null,
@@ -56,6 +57,10 @@ class Reading:
 
     def open(self, node: Node) -> Node | Later:
         """The node itself, or what its template resolves to."""
+        if isinstance(node, Scalar) and node.closed:
+            self.report(closed_error(node.where))
+            self.failed = True
+            return LATER
         if not isinstance(node, Scalar) or not node.is_template:
             return node
         self.templated = True

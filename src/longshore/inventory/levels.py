@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path
@@ -75,6 +76,7 @@ class Levels:
             "hostvars": Peers(self.contexts),
             "inventory_dir": inventory_dir,
             "playbook_dir": str(self.root),
+            "ansible_playbook_python": sys.executable,
         }
         self._top = Context(
             Layers(_EMPTY, self._chain(("all",)), _EMPTY, self.command),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from longshore.inventory import patterns
 from longshore.inventory.apps import build_registry
 from longshore.inventory.balancer import balancer_settings
 from longshore.inventory.building import build_settings
-from longshore.inventory.connection import ssh_settings
+from longshore.inventory.connection import foreign_connection, ssh_settings
 from longshore.inventory.engine import engine_policy
 from longshore.inventory.envfiles import read_env_files
 from longshore.inventory.envnames import misplaced
@@ -89,7 +90,21 @@ def load(
     for name in levels.contexts:
         levels.settle(name)
     balancing = _balancers(levels, groups, report)
-    hosts = {name: _host(name, context, levels, root, report) for name, context in levels.contexts.items()}
+    used = {name for chosen in apps.values() for name in chosen}.union(balancing)
+    foreign = {
+        name: other
+        for name, context in levels.contexts.items()
+        if name not in used and (other := foreign_connection(context))
+    }
+    groups = {
+        name: replace(group, hosts=tuple(host for host in group.hosts if host not in foreign))
+        for name, group in groups.items()
+    }
+    hosts = {
+        name: _host(name, context, levels, root, report)
+        for name, context in levels.contexts.items()
+        if name not in foreign
+    }
     env = read_env_files(root, environment, apps, report, keyring)
     misplaced_files, unread = misplaced(root, environment, apps)
     for problem in misplaced_files:
@@ -136,9 +151,23 @@ def load(
         connect_timeout=settings.get("connect_timeout", 10.0),
         state_dir=settings.get("state_dir", "/var/lib/longshore"),
         files=(*sources.files, *(str(path.relative_to(root)) for path in env.files)),
-        warnings=(*sources.warnings, *env.warnings, *unread, *levels.warnings),
+        warnings=(
+            *sources.warnings,
+            *env.warnings,
+            *unread,
+            *levels.warnings,
+            *_left_out(foreign),
+        ),
         locked=env.locked,
     )
+
+
+def _left_out(foreign: Mapping[str, str]) -> Iterator[str]:
+    """Devices or Windows hosts, in an inventory that others use, too: one sentence a connection."""
+    for connection in dict.fromkeys(foreign.values()):
+        names = [name for name, said in foreign.items() if said == connection]
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        yield f"Left out, since nothing can be deployed over ansible_connection: {connection}: {shown}."
 
 
 def _check_settings(said: Said, *, everywhere: bool, report: Collector) -> None:

@@ -25,6 +25,8 @@ class Scalar:
     where: Where
     unsafe: bool = False
     """It was tagged ``!unsafe``: never a template."""
+    closed: bool = False
+    """It is encrypted with Ansible Vault: an error for whoever needs it, and for nobody else."""
 
     @property
     def is_template(self) -> bool:
@@ -83,7 +85,16 @@ def has_template(text: str) -> bool:
 
 def is_null(node: Node | None) -> bool:
     """Whether nothing is said: no node, or YAML's null."""
-    return node is None or (isinstance(node, Scalar) and node.value is None)
+    return node is None or (isinstance(node, Scalar) and node.value is None and not node.closed)
+
+
+def closed_error(where: Where) -> InventoryError:
+    """The sentence for a value that only Ansible could open."""
+    return InventoryError(
+        "This value is encrypted with Ansible Vault, which Longshore doesn't read.",
+        where=where,
+        hint="Move it to env/<environment>.env.",
+    )
 
 
 def plain(node: Node) -> Any:
@@ -126,6 +137,8 @@ def describe(node: Node) -> str:
         return "a mapping"
     if isinstance(node, SequenceNode):
         return "a list"
+    if node.closed:
+        return "encrypted with Ansible Vault"
     if node.value is None:
         return "nothing"
     if isinstance(node.value, bool):

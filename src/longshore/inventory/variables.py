@@ -9,7 +9,7 @@ from typing import Any
 
 from longshore.errors import InventoryError, LongshoreError
 from longshore.inventory.model import Source, Variable
-from longshore.inventory.nodes import MappingNode, Node, Scalar, plain
+from longshore.inventory.nodes import MappingNode, Node, Scalar, closed_error, plain
 from longshore.records import dataclass
 
 SETTINGS = "longshore"
@@ -130,6 +130,8 @@ class Context(Mapping[str, Any]):
     def resolve(self, node: Node) -> Any:
         """The node as plain values, its templates resolved with this host's variables."""
         if isinstance(node, Scalar):
+            if node.closed:
+                raise closed_error(node.where)
             if not node.is_template:
                 return node.value
             from longshore.inventory.templates import resolve_text  # and Jinja2 with it

@@ -19,6 +19,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER: Any = yaml.resolver.Resolver()
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
+_SPACES = "Use spaces."
 _MAX_NODES = 500_000
 _MAX_BYTES = 16 * 1024 * 1024
 
@@ -87,16 +88,27 @@ def _syntax(error: yaml.MarkedYAMLError, name: str, text: str) -> InventoryError
     problem = error.problem or _one_line(error)
     if "maximum nesting depth" in problem:  # libyaml's own bound (1,000), which its scanner may reach first
         return _too_deep(where)
-    lines = text.splitlines()
-    line = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if "\t" in line and "token" in problem:
-        return InventoryError("A tab is used here, which YAML forbids.", where=where, hint="Use spaces.")
-    hint = ""
-    if "{{" in line or "{{" in (lines[mark.line - 1] if mark and 0 < mark.line <= len(lines) else ""):
+    message, hint = syntax_problem(problem, text, mark.line if mark else -1)
+    if "{{" in _lines_until(text, mark.line if mark else -1) and hint != _SPACES:
         hint = 'A value that starts with {{ must be in quotes: "{{ name }}".'
-    elif "mapping values are not allowed" in problem:
+    return InventoryError(message, where=where, hint=hint)
+
+
+def syntax_problem(problem: str, text: str, line: int) -> tuple[str, str]:
+    """The sentence and the hint for what libyaml says of a line (from 0; -1 where none is known)."""
+    lines = text.splitlines()
+    written = lines[line] if 0 <= line < len(lines) else ""
+    if "\t" in written and "token" in problem:
+        return "A tab is used here, which YAML forbids.", _SPACES
+    hint = ""
+    if "mapping values are not allowed" in problem:
         hint = "A colon followed by a space needs quotes around the text, or the indentation is wrong."
-    return InventoryError(f"This is not YAML: {problem}.", where=where, hint=hint)
+    return f"This is not YAML: {problem}.", hint
+
+
+def _lines_until(text: str, line: int) -> str:
+    """A line and the one before it: libyaml may notice late."""
+    return "\n".join(text.splitlines()[max(line - 1, 0) : line + 1]) if line >= 0 else ""
 
 
 def _too_deep(where: Where) -> InventoryError:
@@ -265,14 +277,7 @@ class _Builder:
         if tag == "!unsafe":
             return Scalar(raw, raw, where, unsafe=True)
         if tag == "!vault" or raw.startswith("$ANSIBLE_VAULT;"):
-            self._report(
-                InventoryError(
-                    "This value is encrypted with Ansible Vault, which Longshore doesn't read.",
-                    where=where,
-                    hint="Move it to env/<environment>.env.",
-                )
-            )
-            return Scalar(None, raw, where)
+            return Scalar(None, "", where, closed=True)
         short = tag[len(_TAG) :] if tag.startswith(_TAG) else ""
         if short in ("int", "float", "bool", "null"):
             return Scalar(self._construct(short, tag, raw, where), raw, where)

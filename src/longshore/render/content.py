@@ -119,7 +119,8 @@ def decide(mount: Mount, path: Path, files: ProjectFiles, git: GitView) -> Liter
             raise RenderError(
                 f"{name}, which is mounted here, doesn't exist, and Docker would make it an empty folder.",
                 where=mount.where,
-                hint="Add the file, or list it under files: in the inventory.",
+                hint="Add the file, list it under files: in the inventory, or say "
+                f"mounts: {{{mount.written}: state}} where the host keeps it (an acme.json).",
             ) from None
         return "state"
     if not stat.S_ISDIR(mode):

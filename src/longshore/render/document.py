@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from longshore.errors import RenderError, Where
+from longshore.inventory.yamlfile import syntax_problem
 from longshore.records import dataclass
 
 # Anchors can make a small file expand without end; compose-go has the same bound.
@@ -126,9 +127,10 @@ def parse(text: str, file: str) -> tuple[Any, ...]:
         problem = error.problem or error.context or ""
         if _LIBYAML_TOO_DEEP in problem:
             raise _too_deep(where) from None
-        raise RenderError(f"This is not valid YAML: {problem}.", where=where) from None
+        message, hint = syntax_problem(problem, text, mark.line if mark else -1)
+        raise RenderError(message, where=where, hint=hint) from None
     except yaml.YAMLError as error:
-        raise RenderError(f"This is not valid YAML: {error}.", where=Where(file)) from None
+        raise RenderError(f"This is not YAML: {error}.", where=Where(file)) from None
     return tuple(_Builder(file).build(node) for node in nodes if node is not None)
 
 
@@ -202,14 +204,28 @@ class _Builder:
     def mapping(self, node: yaml.Node) -> Map:
         result = Map(self.where(node))
         merged: list[Map] = []
+        first: Where | None = None
         for key_node, value_node in node.value:
             where = self.where(key_node)
             if key_node.tag == "tag:yaml.org,2002:merge":
+                if first is not None:
+                    raise RenderError(
+                        f"The key '<<' is given twice here, first in line {first.line}.",
+                        where=where,
+                        hint="Merge several with a list: <<: [*one, *other].",
+                    )
+                first = where
                 merged.extend(self.merged(value_node))
                 continue
             key = self.plain(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
                 shown = getattr(key_node, "value", None)
+                if isinstance(key_node, yaml.MappingNode):
+                    raise RenderError(
+                        "A mapping can't be a key.",
+                        where=where,
+                        hint="A text that begins with {{ needs quotes; only files named *.j2 are templates.",
+                    )
                 raise RenderError(
                     f"The key {shown if isinstance(shown, str) else 'here'} is not a text.",
                     where=where,

@@ -51,10 +51,16 @@ class ProjectFiles:
         name = self.name(source or path)
         if source is None:
             raise RenderError("This file doesn't exist.", where=name)
+        data = read_bytes(source, name)
         try:
-            text = read_bytes(source, name).decode()
+            text = data.decode()
         except UnicodeDecodeError as error:
-            raise RenderError(f"This file is not UTF-8 (byte {error.start}).", where=name) from None
+            line = data.count(b"\n", 0, error.start) + 1
+            raise RenderError(
+                f"This file is not UTF-8 (byte {error.start}).",
+                where=Where(name, line),
+                hint="Save it as UTF-8.",
+            ) from None
         if source.suffix == SUFFIX and path.suffix != SUFFIX:
             from longshore.render.templates import render_template  # and Jinja2 with it
 

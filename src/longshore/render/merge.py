@@ -137,6 +137,17 @@ def _named(base: Any, over: Any, path: Path) -> Any:
     return _mappings(as_names(base), as_names(over), path)
 
 
+def _dependencies(base: Any, over: Any, path: Path) -> Any:
+    def long(value: Any) -> Map:
+        names = as_names(value)
+        if not isinstance(value, Map):
+            for name, entry in names.items():
+                entry.put("condition", Text.at("service_started", entry.where), names.where_of(name))
+        return names
+
+    return _mappings(long(base), long(over), path)
+
+
 def as_names(value: Any) -> Map:
     """Return a list of names as a mapping to nothing, a mapping as it is (``depends_on``, ``networks``)."""
     if isinstance(value, Map):
@@ -208,7 +219,7 @@ _SPECIALS: dict[Path, Callable[[Any, Any, Path], Any]] = {
     ("services", "*", "build"): _build,
     ("services", "*", "build", "args"): _key_values,
     ("services", "*", "build", "labels"): _key_values,
-    ("services", "*", "depends_on"): _named,
+    ("services", "*", "depends_on"): _dependencies,
     ("services", "*", "networks"): _named,
     ("services", "*", "models"): _named,
     ("services", "*", "logging"): _logging,

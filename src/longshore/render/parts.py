@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os.path
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
@@ -31,6 +33,8 @@ class Mount:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The other keys of the long form: ``read_only``, ``bind``, ``volume``, ``tmpfs``, ``consistency``."""
     unset: tuple[str, ...] = ()
+    untidy: bool = False
+    """The target is written oddly (``/data/``): versions of Compose differ in whether it is the same."""
 
     def long(self, source: str | None = None, **options: Any) -> dict[str, Any]:
         """The entry in Compose's long form, with another source when given."""
@@ -87,17 +91,27 @@ def mount(item: Any, base: Path, where: Where) -> Mount:
     return _short_mount(item, base, getattr(item, "where", None) or where)
 
 
+def check_drive(text: str, where: Where) -> None:
+    """Refuse ``c:/data``, which Compose takes for a folder of Windows in the container, and for no volume."""
+    if re.match(r"[A-Za-z]:[/\\]", text):
+        raise RenderError(
+            f"{text!r} is a path of Windows to Compose, and doesn't mount a volume named {text[0]}.",
+            where=where,
+            hint="A volume needs a name of two letters, or the long form (type:, source:, target:).",
+        )
+
+
 def _short_mount(text: str, base: Path, where: Where) -> Mount:
     fields = text.split(":")
     if len(fields) > 3 or not all(fields):
         raise RenderError(f"{text!r} is not a volume.", where=where, hint="Write SOURCE:TARGET[:OPTIONS].")
     unset = getattr(text, "unset", ())
     if len(fields) == 1:
-        return Mount("volume", "", fields[0], where, unset=unset)
-    source, target = fields[:2]
+        return Mount("volume", "", _tidy(text), where, unset=unset, untidy=_tidy(text) != text)
+    source, target = fields[0], _tidy(fields[1])
     bind = source[0] in "./~"
     options: dict[str, Any] = {}
-    inner: dict[str, Any] = {}
+    inner: dict[str, Any] = {"create_host_path": True} if bind else {}
     for option in fields[2].split(",") if len(fields) == 3 else ():
         if option in ("ro", "rw"):
             options["read_only"] = option == "ro"
@@ -108,13 +122,17 @@ def _short_mount(text: str, base: Path, where: Where) -> Mount:
         elif option in _CONSISTENCY:
             options["consistency"] = option
         elif option == "nocopy" and not bind:
-            inner["nocopy"] = True
-    if bind:
-        inner.setdefault("create_host_path", True)
+            options["volume"] = {"nocopy": True}
     if inner:
-        options["bind" if bind else "volume"] = inner
+        options["bind"] = inner  # of a named volume, too: Compose keeps selinux there
     path = resolve(base, source) if source[0] == "." else None
-    return Mount("bind" if bind else "volume", source, target, where, path, source, options, unset)
+    kind = "bind" if bind else "volume"
+    return Mount(kind, source, target, where, path, source, options, unset, untidy=target != fields[1])
+
+
+def _tidy(target: str) -> str:
+    """``/data/`` as ``/data``: the engine takes both for the same place."""
+    return "/" + posixpath.normpath(target).lstrip("/") if target.startswith("/") else target
 
 
 def _long_mount(item: Map, base: Path) -> Mount:
@@ -130,7 +148,8 @@ def _long_mount(item: Map, base: Path) -> Mount:
         path = None if source[0] in "/~" else resolve(base, source)
     options = {key: plain(value) for key, value in item.items() if key not in ("type", "source", "target")}
     unset = tuple(name for value in item.values() for name in getattr(value, "unset", ()))
-    return Mount(kind, source, str(target), item.where, path, source, options, unset)
+    tidy = _tidy(target)
+    return Mount(kind, source, tidy, item.where, path, source, options, unset, untidy=tidy != target)
 
 
 def env_files(value: Any, base: Path) -> Items:
@@ -165,7 +184,7 @@ class Port:
 
 
 _SHORT_PORT = re.compile(
-    r"(?:(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:]+):)?(?P<published>[0-9-]*):)?"
+    r"(?:(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]*|[0-9a-fA-F:]*:[0-9a-fA-F:]+):)?(?P<published>[0-9-]*):)?"
     r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>\w+))?"
 )
 
@@ -188,6 +207,16 @@ def ports(value: Any, where: Where) -> tuple[Port, ...]:
                 )
             ip, target = (match["ip"] or "").strip("[]"), match["target"]
             published, protocol = match["published"] or "", match["protocol"] or "tcp"
+            if ip and not _is_address(ip):
+                raise RenderError(
+                    f"{str(item)!r} is not a port: {ip} is no IP address.",
+                    where=place,
+                    hint="Write [IP:]HOST:CONTAINER[/udp], in quotes.",
+                )
+        if protocol.lower() not in ("tcp", "udp", "sctp"):
+            raise RenderError(
+                f"{protocol!r} is no protocol of a port.", where=place, hint="There are tcp, udp, sctp."
+            )
         ip = "" if ip in ("0.0.0.0", "::") else ip  # noqa: S104
         inside, outside = _range(target, place), _range(published, place) if published else []
         if outside and len(outside) != len(inside):
@@ -197,6 +226,14 @@ def ports(value: Any, where: Where) -> tuple[Port, ...]:
         for index, port in enumerate(inside):
             found.append(Port(ip, outside[index] if outside else 0, port, protocol, place))
     return tuple(found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _range(text: str, where: Where) -> list[int]:

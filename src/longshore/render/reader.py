@@ -33,6 +33,8 @@ class Model:
     volumes: Mapping[str, Any]
     configs: Mapping[str, Any]
     secrets: Mapping[str, Any]
+    tree: Map
+    """All of it, with the top level's other settings."""
     files: tuple[Path, ...]
     """Every compose file and explicit env file of an ``include``, as the bundle needs them."""
     variables: Mapping[str, str | None] = field(default_factory=dict, repr=False)
@@ -55,7 +57,14 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
     tree = reader.project(compose, files.project, lookup, ())
     services = tree.get("services")
     if not isinstance(services, Map) or not services:
-        none = RenderError("There is no service in this compose file.", where=where_of(files, compose[0]))
+        loose = [
+            name for name, one in tree.items() if isinstance(one, Map) and {"image", "build"} & one.keys()
+        ]
+        none = RenderError(
+            "There is no service in this compose file.",
+            where=tree.where_of(loose[0]) if loose else where_of(files, compose[0]),
+            hint=f"Write services: above {loose[0]}:, and indent what follows." if loose else "",
+        )
         raise raised([*reader.problems, none])
     for name, service in services.items():
         if not isinstance(service, Map):
@@ -63,6 +72,7 @@ def read(files: ProjectFiles, compose: tuple[Path, ...], env: Mapping[str, str])
     sections = {name: tree.get(name) or {} for name in SECTIONS[1:]}
     return Model(
         services=services,
+        tree=tree,
         files=tuple(reader.read_files),
         variables=used,
         problems=tuple(reader.problems),
@@ -175,13 +185,14 @@ class _Reader:
         file = extends.get("file") if isinstance(extends, Map) else None
         if not isinstance(wanted, str):
             raise RenderError("This extends names no service.", where=where)
+        above = (*above, (path, name))
         if file is not None:
             path, base, services = self.other_file(str(file), base, lookup, where)
         if wanted not in services:
             raise RenderError(
                 f"The service {wanted}, which {name} extends, is not in {self.files.name(path)}.", where=where
             )
-        parent = self.extended(wanted, services, path, base, lookup, (*above, (path, name)))
+        parent = self.extended(wanted, services, path, base, lookup, above)
         own = Map(service.where)
         for key, value in service.items():
             if key != "extends":
@@ -271,6 +282,8 @@ def _entries(document: Map, section: str) -> Iterator[Any]:
 def _mounts(value: Any, base: Path, where: Where) -> Items:
     result = Items(where)
     for item in as_items(value):
+        if isinstance(item, str):
+            parts.check_drive(item, getattr(item, "where", where))
         result.append(item if isinstance(item, Reset) else parts.mount(item, base, where))
     return result
 

@@ -13,8 +13,10 @@ from longshore.inventory.hidden import is_telling
 from longshore.inventory.model import Target
 from longshore.render import notes, proxy
 from longshore.render.bundle import Bundle, BundleFile, Note
+from longshore.render.consistency import inconsistencies
 from longshore.render.emit import emit, override
 from longshore.render.files import GitView, ProjectFiles, common_folder, written_path
+from longshore.render.keys import Keys
 from longshore.render.merge import as_items
 from longshore.render.parts import LocalFile, unset_error, unset_variables
 from longshore.render.placing import Placing, Snapshot, holds_secret
@@ -131,7 +133,8 @@ class Rendering:
         )
 
     def check(self, selection: Selection) -> None:
-        """What the inventory says of services that don't exist, and variables that nobody set."""
+        """What Compose would refuse, what the inventory says of services that don't exist, and variables that
+        nobody set."""
         target, services = self.target, self.model.services
         for name in dict.fromkeys((*target.app.services, *target.placed)):
             if name not in services:
@@ -150,6 +153,12 @@ class Rendering:
                     hint="Take the host out of the app's hosts, or activate a profile.",
                 )
             )
+        keys = Keys()
+        keys.top(self.model.tree)
+        for name, service in services.items():
+            keys.service(service, name)
+        self.notes.extend(keys.notes)
+        self.problems.extend([*keys.problems, *inconsistencies(self.model, selection, target.app)])
         places: dict[tuple[str, Where], None] = {}
         for name in selection.here:
             for found in unset_variables(services[name], skip=("build", "develop")):
@@ -193,7 +202,31 @@ class Rendering:
                 result.append(renderer.render(name, self.model.services[name], depends, change))
             except LongshoreError as error:
                 self.problems.append(error)
+        self.check_ports(result)
         return settle_twins(result)
+
+    def check_ports(self, services: list[Service]) -> None:
+        """Two services with one port of the host: the engine would refuse the second, halfway through."""
+        taken: dict[str, list[tuple[str, str]]] = {}
+        told: set[tuple[str, str]] = set()
+        for service in services:
+            written = self.model.services[service.name]
+            if not service.facts.replicas or written.get("network_mode"):
+                continue
+            for port in dict.fromkeys(service.facts.ports):
+                ip, _, number = port.rpartition(":")
+                for other_ip, other in taken.setdefault(number, []):
+                    same = not ip or not other_ip or ip == other_ip  # an empty one is all addresses
+                    if not same or other == service.name or (service.name, other) in told:
+                        continue
+                    told.add((service.name, other))  # a range is one sentence
+                    self.problems.append(
+                        RenderError(
+                            f"{service.name} and {other} both publish port {number.removesuffix('/tcp')}.",
+                            where=written.where_of("ports"),
+                        )
+                    )
+                taken[number].append((ip, service.name))
 
     def proxy_file(self, services: list[Service]) -> bytes | None:
         """``proxy.json``, where the proxy serves something here."""

@@ -105,12 +105,15 @@ def depends_on(
                 RenderError(
                     f"{name} depends on {other}, which is behind a profile that isn't active.",
                     where=where,
-                    hint=f"Add the profile to the app's profiles, or give {other} 'required: false' here.",
+                    hint="Add the profile to the app's profiles, or write here: "
+                    f"{other}: {{condition: service_started, required: false}}.",
                 )
             )
     for other, key, where in references(service):
         if other in selection.here:
             found.append(other)
+        elif other not in services:
+            problems.append(RenderError(f"{name} needs {other} ({key}), which is no service.", where=where))
         else:
             problems.append(
                 RenderError(

@@ -206,17 +206,19 @@ class ServiceRenderer:
             )
 
     def mounts(self, name: str, service: Map, chosen: ServicePolicy) -> tuple[dict[str, Any], list[Note]]:
-        """The mounts that differ from the file's; all of them when one is dropped."""
+        """The mounts that differ from the file's; all of them when one is dropped, or can't be told apart."""
         said: list[Note] = []
         listed: dict[str, tuple[Mount, bool]] = {}
+        untidy: set[str] = set()
         for item in as_items(service.get("volumes")):
             listed[item.target] = (item, False)
+            untidy |= {item.target} if item.untidy else set()
         for text in chosen.volumes:
             added = mount(text, self.placing.files.project, self.target.app.where)
             listed[added.target] = (added, True)
         entries: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
-        dropped = False
+        everything = False
         for item, added_by_policy in listed.values():
             try:
                 placed = self.placing.mount(item, name)
@@ -224,14 +226,15 @@ class ServiceRenderer:
                 self.problems.append(error)
                 continue
             if placed is None:
-                dropped = True
+                everything = True
                 continue
             if notes.source_mount(item, service):
                 said.append(notes.source_note(item, name))
             entries.append(placed)
             if item.path is not None or added_by_policy:
                 changed.append(placed)
-        if dropped:
+                everything = everything or item.target in untidy
+        if everything:
             return {"volumes": override(entries) if entries else RESET}, said
         return ({"volumes": changed} if changed else {}), said
 

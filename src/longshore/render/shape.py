@@ -34,7 +34,7 @@ _SERVICE: dict[str, tuple[Kinds, Kinds]] = {
     "deploy": (_MAP, ()),
     "logging": (_MAP, ()),
     "healthcheck": (_MAP, ()),
-    "profiles": (_LIST, _SCALAR),
+    "profiles": (_LIST, _TEXT),
     "configs": (_LIST, ("a text", "a mapping")),
     "secrets": (_LIST, ("a text", "a mapping")),
     "extends": (("a text", "a mapping"), ()),
@@ -45,18 +45,35 @@ _SERVICE: dict[str, tuple[Kinds, Kinds]] = {
     "network_mode": (_TEXT, ()),
     "ipc": (_TEXT, ()),
     "pid": (_TEXT, ()),
-    "restart": (_SCALAR, ()),
+    "restart": (_TEXT, ()),
     "platform": (_TEXT, ()),
     "container_name": (_TEXT, ()),
     "cpus": (_SCALAR, ()),
     "mem_limit": (_SCALAR, ()),
     "mem_reservation": (_SCALAR, ()),
     "pids_limit": (_SCALAR, ()),
+    "command": (_TEXT_OR_LIST, _TEXT),
+    "entrypoint": (_TEXT_OR_LIST, _TEXT),
+    "user": (_TEXT, ()),
+    "hostname": (_TEXT, ()),
+    "domainname": (_TEXT, ()),
+    "working_dir": (_TEXT, ()),
+    "cpuset": (_TEXT, ()),
+    "stop_signal": (_TEXT, ()),
+    "stop_grace_period": (_TEXT, ()),
+    "pull_policy": (_TEXT, ()),
 }
 _INNER: dict[str, dict[str, Kinds]] = {
     "deploy": {"resources": _MAP, "restart_policy": _MAP, "replicas": _SCALAR},
     "logging": {"driver": _TEXT, "options": _MAP},
-    "healthcheck": {"test": _TEXT_OR_LIST, "disable": _SCALAR},
+    "healthcheck": {
+        "test": _TEXT_OR_LIST,
+        "disable": _SCALAR,
+        "interval": _TEXT,
+        "timeout": _TEXT,
+        "start_period": _TEXT,
+        "start_interval": _TEXT,
+    },
     "extends": {"service": _TEXT, "file": _TEXT},
     "build": {
         "context": _TEXT,
@@ -71,6 +88,8 @@ _TOP: dict[str, Kinds] = {"file": _TEXT, "environment": _TEXT, "content": _TEXT,
 
 def check(document: Map, problems: list[LongshoreError]) -> None:
     """Add a sentence to ``problems`` for each part of the wrong kind, and take the part out."""
+    for key in ("name", "version"):
+        _is(document, key, _TEXT, key, problems)
     for section in SECTIONS:
         if not _is(document, section, _MAP, section, problems):
             continue
@@ -152,4 +171,9 @@ def _items(owner: Map, key: str, kinds: Kinds, path: str, problems: list[Longsho
 
 
 def _error(what: str, found: str, kinds: Kinds, where: Where) -> RenderError:
-    return RenderError(f"{what} is {found}, and has to be {' or '.join(kinds)}.", where=where)
+    quotes = "a text" in kinds and found in ("a number", "true or false")
+    return RenderError(
+        f"{what} is {found}, and has to be {' or '.join(kinds)}.",
+        where=where,
+        hint="Put it in quotes." if quotes else "",
+    )

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
+import sys
 from importlib import import_module
 from types import ModuleType
 
 from invoke.collection import Collection
-from invoke.program import Program
 from invoke.tasks import Task
 
 import longshore
+from longshore.tasks.typed import TypedProgram
 
 _MODULES = (
     "inventory",
@@ -69,4 +71,8 @@ gc.set_threshold(20_000, 20, 20)
 
 def main() -> None:
     """The console script ``longshore``: the same tasks, without a tasks.py."""
-    Program(name="longshore", binary="longshore", namespace=ns, version=longshore.__version__).run()
+    try:
+        version = longshore.__version__
+        TypedProgram(name="longshore", binary="longshore", namespace=ns, version=version).run()
+    except BrokenPipeError:  # `longshore --list | head`: Invoke's own listing is no task of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -71,12 +71,35 @@ def explain(
             )
         host = next(iter(environment.hosts))
     variable = explain_variable(environment, name, host=host, app=app or None, reveal=reveal)
+    _check_service(environment, name, host)
     masks = Masks() if reveal else Masks(masked_values(environment))
     if json:
         _print_json(masks.value(_variable_data(variable, host)))
         return
     for line in _variable_lines(variable):
         print(masks.text(line))
+
+
+def _check_service(environment: Environment, name: str, host: str) -> None:
+    """Raises ``LongshoreError`` for a setting of a service that the app's compose files don't have."""
+    from longshore.errors import LongshoreError
+    from longshore.inventory.nearest import did_you_mean
+    from longshore.render import Renderer
+
+    for app in environment.apps:
+        service = name.removeprefix(f"longshore.apps.{app}.services.")
+        target = environment.targets.get((app, host))
+        if service == name or target is None:
+            continue
+        try:
+            known = Renderer().services(target)
+        except LongshoreError:
+            return  # what is wrong with the files is for `render` to say
+        if not any(f"{service}.".startswith(f"{one}.") for one in known):
+            service = service.partition(".")[0]
+            raise LongshoreError(
+                f"{app} has no service {service!r}.", hint=did_you_mean(service, known, list_all="It has")
+            )
 
 
 @task(

@@ -2,12 +2,16 @@
 
 import re
 import time
-from typing import Any, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Optional, Set, Tuple
 
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
+
+if TYPE_CHECKING:
+    from longshore.agent.kept import Kept
+    from longshore.agent.relay import Relay
 
 _UNREACHED = re.compile(
     r"connection refused|connection reset|no such host|timeout|timed out|deadline exceeded|unreachable"
@@ -21,7 +25,11 @@ less."""
 _PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a pull is tried again; the last for all that follow."""
 _BREAKS = 6
-"""So often may a pull break off: the older image store begins anew each time."""
+"""So often may a pull break off that goes on without a relay: engines begin anew each time."""
+_REHEARSED = 1.0
+"""Seconds of bytes coming after which it is worth knowing whether the relay would do."""
+_CANCELLED = 0.3
+"""Seconds in which an engine notices that nobody waits for its pull any more."""
 
 
 def bring(
@@ -34,22 +42,26 @@ def bring(
 ) -> Dict[str, Any]:
     """The image, pulled where it is missing or may be another one by now. Raises ``Refusal``.
 
-    A pull that breaks off is tried again, for a while: which parts it brings again is the engine's affair.
-    One that never began isn't: a registry that is down, or a name that is wrong, is said at once.
+    A pull that breaks off goes on through a relay of ours, from where it was. Where that is no use, the
+    engine tries again, for a while, and which parts it brings again is its affair.
+    One that never began doesn't: a registry that is down, or a name that is wrong, is said at once.
     """
     have = engine.image(ref)
     if have is not None and "@" in ref:
         return have
     emit("pull", image=ref, done=0, total=0)
-    pull = _Pull(engine, ref, platform, auth, emit)
+    pull = _Pull(engine, ref, platform, auth, emit, given_up)
     try:
-        pull.run(given_up)
+        pull.run()
     except EngineError as error:
         # An image that exists only here (built or loaded on the host) can't be pulled, and need not be.
         if have is not None:
             emit("note", message=f"{ref} could not be pulled ({error.message}); the host's own is used")
             return have
-        raise _no_image(ref, error.message, *pull.most) from error
+        refusal = _no_image(ref, error.message, *pull.most)
+        if pull.no_relay:
+            refusal.detail["relay"] = pull.no_relay
+        raise refusal from error
     found = engine.image(ref)
     if found is None:
         raise Refusal(wire.NO_IMAGE, f"{ref} was pulled but is not there")
@@ -60,50 +72,86 @@ class _Pull:
     """One image on its way. ``most`` is how far it has come at best: bytes, and of how many."""
 
     def __init__(
-        self, engine: Engine, ref: str, platform: Optional[str], auth: Optional[Dict[str, str]], emit: Emit
+        self,
+        engine: Engine,
+        ref: str,
+        platform: Optional[str],
+        auth: Optional[Dict[str, str]],
+        emit: Emit,
+        given_up: Optional[Callable[[], bool]],
     ) -> None:
         self.engine = engine
         self.ref = ref
         self.platform = platform
         self.auth = auth
         self.emit = emit
+        self.given_up = given_up
         self.most = (0, 0)
+        self.no_relay = ""
+        """Why the relay is no use here; empty as long as it may be."""
         self._came = False
         """Whether a layer was seen to grow the last time: what is there already is told, too."""
+        self._kept: Optional[Kept] = None
+        self._relay: Optional[Relay] = None
+        self._rehearsal = 0.0
+        """When it is time for it (monotonic, s)."""
+        self._rehearsed = False
+        """Whether the registry has answered the relay."""
 
-    def run(self, given_up: Optional[Callable[[], bool]]) -> None:
-        """Pull it, and again when it breaks off. Raises ``EngineError``."""
+    def run(self) -> None:
+        """Pull it, and go on when it breaks off. Raises ``EngineError``."""
         tries = breaks = 0
         broken_at = 0.0
-        while True:
-            try:
-                self._once()
-                return
-            except EngineError as error:
-                if not self.most[0] or not _broke_off(self.ref, error.message):
-                    raise
-                tries += 1
-                anew = self._came or not breaks
-                if anew:
-                    # Counted from what the engine says: it may have waited long for a line that was dead.
-                    broken_at, tries, breaks = time.monotonic(), 0, breaks + 1
-                if breaks >= _BREAKS or time.monotonic() - broken_at > PATIENCE:
-                    raise
-                if anew:
-                    said = _broken(self.ref, error.message, *self.most)
-                    self.emit("note", message=f"{said}; it goes on by itself")
-                if not _slept(_PAUSES[min(tries, len(_PAUSES) - 1)], given_up):
-                    raise
+        relayed = ""
+        try:
+            while True:
+                try:
+                    self._once()
+                    break
+                except EngineError as error:
+                    if not self.most[0] or not _broke_off(self.ref, error.message):
+                        raise
+                    tries += 1
+                    anew = self._came or not breaks
+                    if anew:
+                        # Counted from what the engine says: it may have waited long for a line that was dead.
+                        broken_at, tries, breaks = time.monotonic(), 0, breaks + 1
+                    if breaks >= _BREAKS or time.monotonic() - broken_at > PATIENCE:
+                        raise
+                    if anew:
+                        self._say_broken(error.message)
+                    if not relayed:
+                        relayed = self._by_relay()
+                        if relayed:
+                            tries = breaks = 0
+                            continue
+                    if not _slept(_PAUSES[min(tries, len(_PAUSES) - 1)], self.given_up):
+                        raise
+        finally:
+            self._end()
+        if relayed:
+            # Not where it failed: the next pull finds the layers then, and after that the name goes.
+            from longshore.agent.relay import untag
 
-    def _once(self) -> None:
+            untag(self.engine, relayed)
+
+    def _say_broken(self, message: str) -> None:
+        self.emit("note", message=f"{_broken(self.ref, message, *self.most)}; it goes on by itself")
+
+    def _once(self, relay: "Optional[Relay]" = None) -> None:
         layers: Dict[str, Tuple[int, int]] = {}
         self._came = False
         last = -1
         waiting: Set[str] = set()
-        for line in self.engine.pull(self.ref, self.platform, self.auth):
+        seen = self.most
+        lines = self._through(relay) if relay else self.engine.pull(self.ref, self.platform, self.auth)
+        for line in lines:
             detail = line.get("progressDetail") or {}
             status, layer = str(line.get("status")), str(line.get("id"))
             if status.startswith("Retrying in"):  # the older image store, for up to 50 s
+                if not relay and self._relay_is_better():
+                    lines.close()  # type: ignore[attr-defined]  # the engine forgets it then
+                    raise EngineError(500, "unexpected EOF")
                 if not waiting:
                     self.emit("note", message=f"the pull of {self.ref} broke off; the engine tries again")
                 waiting.add(layer)
@@ -112,13 +160,154 @@ class _Pull:
             if line.get("id") and detail.get("total") and status == "Downloading":
                 now = (int(detail.get("current", 0)), int(detail["total"]))
                 self._came = self._came or layers.get(line["id"], now) != now
+                if not relay:
+                    self._keep([*layers, layer], layer not in layers)
                 layers[line["id"]] = now
-            done, total = (sum(part[at] for part in layers.values()) for at in (0, 1))
+            # What was seen is not taken back: some of it comes again, from here.
+            done, total = (max(seen[at], sum(part[at] for part in layers.values())) for at in (0, 1))
             self.most = max(self.most, (done, total))
             percent = done * 20 // total if total else 0  # a line each 5 %
             if percent != last:
                 last = percent
                 self.emit("pull", image=self.ref, done=done, total=total)
+
+    # What has come is kept, and goes on through the relay
+
+    def _keep(self, layers: Iterable[str], is_new: bool) -> None:
+        if self.no_relay:
+            return
+        now = time.monotonic()
+        if self._kept is None:
+            from longshore.agent.kept import Kept
+
+            self._kept = Kept(self.engine.info())
+            self._rehearsal = now + _REHEARSED
+        self._kept.look(layers, at_once=is_new)
+        if self._kept.is_older and self._rehearsal <= now and self._relay is None and self._open():
+            # Such an engine doesn't say that a pull has failed before a minute is over, in which it may drop
+            # what had come. It is cut short only where the relay is known to do better.
+            import threading
+
+            threading.Thread(target=self._rehearse, args=(self._relay,), daemon=True).start()
+
+    def _open(self) -> bool:
+        """Have the relay, if it is any use."""
+        if self._relay is None and not self.no_relay:
+            from longshore.agent.kept import Kept
+            from longshore.agent.registry import NoUseError
+            from longshore.agent.relay import Relay
+
+            try:
+                info = self.engine.info()
+                self._kept = self._kept or Kept(info)
+                self._relay = Relay(self.ref, self.auth, info, self._kept, PATIENCE, self.given_up)
+            except NoUseError as error:
+                self.no_relay = str(error)
+        return self._relay is not None
+
+    def _rehearse(self, relay: "Relay") -> None:
+        from longshore.agent.registry import UNREACHED, NoUseError
+
+        try:
+            relay.knows()
+            self._rehearsed = True
+        except NoUseError as error:
+            self.no_relay = str(error)
+        except UNREACHED:
+            pass
+
+    def _relay_is_better(self) -> bool:
+        """Whether an engine that tries again by itself is better cut short."""
+        if self.no_relay or not self._rehearsed or not self._kept or self._relay is None:
+            return False
+        try:
+            self._relay.open()
+        except OSError as error:
+            self.no_relay = str(error)
+            return False
+        if not self._relay.is_reached(self.engine):
+            self.no_relay = "the engine doesn't find its way to it"
+        return not self.no_relay
+
+    def _by_relay(self) -> str:
+        """Pull it through the relay; by what name it is there then, empty where the relay is no use. Raises
+        ``EngineError`` when the registry stays away, or the disk is full."""
+        if not self._open():
+            return ""
+        from longshore.agent.registry import NoUseError
+        from longshore.agent.relay import OverError, left_behind
+
+        relay = self._relay
+        assert relay is not None
+        try:
+            with relay:
+                left_behind(self.engine)
+                relay.find()
+                self._once(relay)
+                return relay.ref
+        except OverError as error:
+            raise EngineError(500, relay.over or str(error)) from error
+        except EngineError as error:
+            if relay.over or _no_image(self.ref, error.message, 0, 0).code == wire.NO_SPACE:
+                raise
+            self.no_relay = error.message
+        except (NoUseError, OSError) as error:
+            self.no_relay = str(error)
+        finally:
+            self._end()
+        return ""
+
+    def _through(self, relay: "Relay") -> Iterator[Dict[str, Any]]:
+        """The engine's lines of the pull through the relay; between them it is looked how that fares."""
+        import queue
+        import threading
+
+        from longshore.agent.registry import NoUseError
+
+        connection = self.engine.connection()
+        told: queue.Queue[Any] = queue.Queue()
+
+        def read() -> None:
+            try:
+                for line in self.engine.pull(relay.ref, self.platform, None, connection):
+                    told.put(line)
+                told.put(None)
+            except (EngineError, Refusal) as error:
+                told.put(error)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        line: Any = {}
+        try:
+            while line is not None:
+                while not relay.broken.empty():
+                    self._say_broken(relay.broken.get())
+                if relay.no_use:
+                    raise NoUseError(relay.no_use)
+                if relay.over:
+                    raise EngineError(500, relay.over)
+                try:
+                    line = told.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                if isinstance(line, Exception):
+                    raise line
+                if line is not None:
+                    yield line
+        finally:
+            if line is not None:
+                connection.abort()
+                reading.join(_CANCELLED)
+                time.sleep(_CANCELLED)
+
+    def _end(self) -> None:
+        """Let go of what was kept; the relay is gone."""
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
 
 def _slept(seconds: float, given_up: Optional[Callable[[], bool]]) -> bool:

@@ -162,6 +162,9 @@ class RealEngine:
     def info(self) -> dict[str, Any]:
         return {**self.upstream.info, "DockerRootDir": str(self.root), **self.facts}
 
+    def images(self) -> Any:
+        return []
+
     def image(self, ref: str) -> Any:
         return {"Id": "sha256:1"} if ref in self.has else None
 
@@ -266,7 +269,7 @@ def test_after_a_break_only_what_is_missing_is_fetched(
     assert [one.rpartition("; ")[2] for one in told.notes] == ["it goes on by itself"] * 3
     progress = [facts["done"] for kind, facts in told if kind == "pull"]
     assert progress == sorted(progress) and progress[-1] == len(LAYER)
-    with pytest.raises(OSError):
+    with pytest.raises(EngineError, match="refused"):
         engine._get(second.replace("@", "/manifests/"))
 
 

@@ -19,7 +19,7 @@ import ssl
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple, Type
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
@@ -388,17 +388,11 @@ class Relay:
 def left_behind(engine: Engine) -> None:
     """Remove what relays of killed agents have left in the engine: names, whose images go with them where
     nothing else has them. That of a relay at work (its port answers) stays."""
-    filters = json.dumps({"reference": [f"127.0.0.1:*/{NAME}*"]})
-    names: Set[str] = set()
-    try:
-        for image in engine.request("GET", "/images/json", {"filters": filters, "digests": "1"}) or []:
-            names.update(image.get("RepoDigests") or [])
-    except EngineError:
-        pass
-    for name in sorted(names):
-        found = _LEFT.fullmatch(name)
-        if found and not _answers(int(found[1])):
-            untag(engine, name)
+    for image in engine.images():
+        for name in image.get("RepoDigests") or []:
+            found = _LEFT.fullmatch(name)
+            if found and not _answers(int(found[1])):
+                untag(engine, name)
 
 
 def untag(engine: Engine, ref: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from tests.unit.upstream import Upstream
 
-from longshore.agent import pulling, relay
+from longshore.agent import pulling, resuming, unbroken
 from longshore.agent.engine import EngineError
 from longshore.agent.fail import Refusal
 from longshore.agent.pulling import bring
@@ -236,9 +236,9 @@ LAYER = bytes(range(256)) * 4000
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
-    monkeypatch.setattr(pulling, "_REHEARSED", 0.0)
+    monkeypatch.setattr(resuming, "_REHEARSED", 0.0)
     monkeypatch.setattr(pulling, "_CANCELLED", 0.05)
-    monkeypatch.setattr(relay, "_PAUSES", (0.0, 0.05))
+    monkeypatch.setattr(unbroken, "_PAUSES", (0.0, 0.05))
     with Upstream(LAYER) as made:
         yield made
 

@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.unit.upstream import Upstream, digest_of
 
-from longshore.agent import kept, registry, relay
+from longshore.agent import kept, registry, relay, unbroken
 from longshore.agent.engine import EngineError
 from longshore.agent.kept import Kept
 from longshore.agent.registry import NoUseError, Repository
-from longshore.agent.relay import OverError, Relay
+from longshore.agent.relay import Relay
+from longshore.agent.unbroken import Image, OverError
 
 SMALL, LARGE = os.urandom(3_000), os.urandom(300_000)
 Open = Callable[..., Relay]
@@ -46,18 +47,18 @@ def nothing_kept(tmp_path: Path) -> Kept:
 @pytest.fixture
 def relayed(upstream: Upstream, nothing_kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Opens relays of the upstream's image, which are closed in the end. They don't wait long."""
-    monkeypatch.setattr(relay, "_PAUSES", (0.0, 0.01, 0.05))
-    monkeypatch.setattr(relay, "_TICK", 0.01)
+    monkeypatch.setattr(unbroken, "_PAUSES", (0.0, 0.01, 0.05))
+    monkeypatch.setattr(unbroken, "_TICK", 0.01)
     monkeypatch.setattr(relay, "_GRACE", 0.1)
     opened: list[Relay] = []
 
     def make(target: str = "@INDEX", patience: float = 5.0, keep: Kept | None = None, **more: Any) -> Relay:
         ref = f"{upstream.address}/shop/api{target}".replace("INDEX", upstream.index)
         auth, given_up = more.get("auth"), more.get("given_up")
-        made = Relay(ref, auth, upstream.info, keep or nothing_kept, patience, given_up)
+        made = Relay(Image(ref, auth, upstream.info, keep or nothing_kept, patience, given_up))
         made.open()
         opened.append(made)
-        made.find()
+        made.image.find()
         return made
 
     yield make
@@ -105,7 +106,7 @@ def test_a_layer_goes_on_where_the_line_broke_and_no_byte_comes_twice(
     upstream.breaks = [100_000, 50_000]
     assert blob(made, LARGE) == LARGE
     assert upstream.sent == len(LARGE)
-    assert made.broken.empty()  # it was back at once
+    assert made.image.broken.empty()  # it was back at once
 
 
 def test_an_outage_is_told_once_and_waited_out(upstream: Upstream, relayed: Open) -> None:
@@ -114,7 +115,7 @@ def test_an_outage_is_told_once_and_waited_out(upstream: Upstream, relayed: Open
     upstream.breaks, upstream.outage = [100_000, 100_000], 4
     assert blob(made, LARGE) == LARGE
     assert upstream.sent == len(LARGE)
-    assert made.broken.qsize() == 2
+    assert made.image.broken.qsize() == 2
 
 
 def test_a_registry_that_gives_all_of_a_layer_again_is_heard_out_to_where_it_was(
@@ -149,7 +150,7 @@ def test_a_registry_that_stays_away_is_given_up_in_its_own_words(upstream: Upstr
     upstream.stop()
     with pytest.raises((http.client.HTTPException, OSError)):
         blob(made, LARGE)
-    assert made.over == "connection refused" and not made.no_use
+    assert made.image.over == "connection refused" and not made.no_use
 
 
 def test_bytes_that_come_give_it_time_anew(upstream: Upstream, relayed: Open) -> None:
@@ -158,7 +159,7 @@ def test_bytes_that_come_give_it_time_anew(upstream: Upstream, relayed: Open) ->
     upstream.breaks, upstream.outage = [50_000] * 5, 7  # each time a quarter of a second, and more
     began = time.monotonic()
     assert blob(made, LARGE) == LARGE
-    assert time.monotonic() - began > made._patience
+    assert time.monotonic() - began > made.image._patience
 
 
 def test_nobody_waits_for_a_registry_when_nobody_waits_for_the_image(
@@ -172,7 +173,7 @@ def test_nobody_waits_for_a_registry_when_nobody_waits_for_the_image(
     began = time.monotonic()
     with pytest.raises((http.client.HTTPException, OSError)):
         blob(made, LARGE)
-    assert made.over and time.monotonic() - began < 2
+    assert made.image.over and time.monotonic() - began < 2
 
 
 def test_a_no_of_the_registry_is_no_outage(upstream: Upstream, relayed: Open) -> None:
@@ -181,7 +182,7 @@ def test_a_no_of_the_registry_is_no_outage(upstream: Upstream, relayed: Open) ->
     upstream.statuses = [403]
     with pytest.raises((http.client.HTTPException, OSError)):
         blob(made, LARGE)
-    assert "403" in made.no_use and not made.over
+    assert "403" in made.no_use and not made.image.over
     with pytest.raises(NoUseError, match="404"):
         relayed(":2")
 
@@ -196,7 +197,7 @@ def test_content_that_is_wrong_is_handed_on_for_the_engine_to_refuse_and_one_too
     upstream.blobs[digest_of(LARGE)] = LARGE[:1000]
     with pytest.raises((http.client.HTTPException, OSError)):
         blob(made, LARGE)
-    assert made.over == "unexpected EOF"
+    assert made.image.over == "unexpected EOF"
     upstream.documents[upstream.manifest] = b"{}"
     with pytest.raises(NoUseError, match="other content"):
         relayed(f"@{upstream.manifest}")
@@ -346,9 +347,9 @@ def test_where_the_engine_goes_other_ways_there_is_no_relay(
     upstream: Upstream, nothing_kept: Kept, more: dict[str, Any]
 ) -> None:
     with pytest.raises(NoUseError):
-        Relay("r.test/api:1", None, {**upstream.info, **more}, nothing_kept, 1.0)
+        Image("r.test/api:1", None, {**upstream.info, **more}, nothing_kept, 1.0)
     with pytest.raises(NoUseError):
-        Relay("r.test/api:1", None, {}, nothing_kept, 1.0)
+        Image("r.test/api:1", None, {}, nothing_kept, 1.0)
 
 
 def test_a_certificate_in_docker_s_folder_is_trusted_and_no_other(
@@ -363,14 +364,14 @@ def test_a_certificate_in_docker_s_folder_is_trusted_and_no_other(
         info = {"RegistryConfig": {"IndexConfigs": {}}}
         ref = f"{upstream.address}/shop/api:1"
         with (
-            Relay(ref, None, info, nothing_kept, 1.0) as made,
+            Relay(Image(ref, None, info, nothing_kept, 1.0)) as made,
             pytest.raises(NoUseError, match="not trusted"),
         ):
-            made.find()
+            made.image.find()
         (tmp_path / upstream.address).mkdir()
         (tmp_path / upstream.address / "ca.crt").write_bytes(own)
-        with Relay(ref, None, info, nothing_kept, 1.0) as made:
-            made.find()
+        with Relay(Image(ref, None, info, nothing_kept, 1.0)) as made:
+            made.image.find()
             pull(made, upstream)
 
 

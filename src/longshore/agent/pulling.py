@@ -10,8 +10,8 @@ from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
 
 if TYPE_CHECKING:
-    from longshore.agent.kept import Kept
     from longshore.agent.relay import Relay
+    from longshore.agent.resuming import Resuming
 
 _UNREACHED = re.compile(
     r"connection refused|connection reset|no such host|timeout|timed out|deadline exceeded|unreachable"
@@ -26,8 +26,6 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a pull is tried again; the last for all that follow."""
 _BREAKS = 6
 """So often may a pull break off that goes on without a relay: engines begin anew each time."""
-_REHEARSED = 1.0
-"""Seconds of bytes coming after which it is worth knowing whether the relay would do."""
 _CANCELLED = 0.3
 """Seconds in which an engine notices that nobody waits for its pull any more."""
 
@@ -59,8 +57,8 @@ def bring(
             emit("note", message=f"{ref} could not be pulled ({error.message}); the host's own is used")
             return have
         refusal = _no_image(ref, error.message, *pull.most)
-        if pull.no_relay:
-            refusal.detail["relay"] = pull.no_relay
+        if pull.resuming is not None and pull.resuming.no_use:
+            refusal.detail["relay"] = pull.resuming.no_use
         raise refusal from error
     found = engine.image(ref)
     if found is None:
@@ -87,16 +85,9 @@ class _Pull:
         self.emit = emit
         self.given_up = given_up
         self.most = (0, 0)
-        self.no_relay = ""
-        """Why the relay is no use here; empty as long as it may be."""
+        self.resuming: Optional[Resuming] = None
         self._came = False
         """Whether a layer was seen to grow the last time: what is there already is told, too."""
-        self._kept: Optional[Kept] = None
-        self._relay: Optional[Relay] = None
-        self._rehearsal = 0.0
-        """When it is time for it (monotonic, s)."""
-        self._rehearsed = False
-        """Whether the registry has answered the relay."""
 
     def run(self) -> None:
         """Pull it, and go on when it breaks off. Raises ``EngineError``."""
@@ -128,7 +119,8 @@ class _Pull:
                     if not _slept(_PAUSES[min(tries, len(_PAUSES) - 1)], self.given_up):
                         raise
         finally:
-            self._end()
+            if self.resuming is not None:
+                self.resuming.close()
         if relayed:
             # Not where it failed: the next pull finds the layers then, and after that the name goes.
             from longshore.agent.relay import untag
@@ -149,7 +141,7 @@ class _Pull:
             detail = line.get("progressDetail") or {}
             status, layer = str(line.get("status")), str(line.get("id"))
             if status.startswith("Retrying in"):  # the older image store, for up to 50 s
-                if not relay and self._relay_is_better():
+                if not relay and self.resuming is not None and self.resuming.is_better():
                     lines.close()  # type: ignore[attr-defined]  # the engine forgets it then
                     raise EngineError(500, "unexpected EOF")
                 if not waiting:
@@ -171,90 +163,40 @@ class _Pull:
                 last = percent
                 self.emit("pull", image=self.ref, done=done, total=total)
 
-    # What has come is kept, and goes on through the relay
-
     def _keep(self, layers: Iterable[str], is_new: bool) -> None:
-        if self.no_relay:
-            return
-        now = time.monotonic()
-        if self._kept is None:
-            from longshore.agent.kept import Kept
+        if self.resuming is None:
+            from longshore.agent.resuming import Resuming
 
-            self._kept = Kept(self.engine.info())
-            self._rehearsal = now + _REHEARSED
-        self._kept.look(layers, at_once=is_new)
-        if self._kept.is_older and self._rehearsal <= now and self._relay is None and self._open():
-            # Such an engine doesn't say that a pull has failed before a minute is over, in which it may drop
-            # what had come. It is cut short only where the relay is known to do better.
-            import threading
-
-            threading.Thread(target=self._rehearse, args=(self._relay,), daemon=True).start()
-
-    def _open(self) -> bool:
-        """Have the relay, if it is any use."""
-        if self._relay is None and not self.no_relay:
-            from longshore.agent.kept import Kept
-            from longshore.agent.registry import NoUseError
-            from longshore.agent.relay import Relay
-
-            try:
-                info = self.engine.info()
-                self._kept = self._kept or Kept(info)
-                self._relay = Relay(self.ref, self.auth, info, self._kept, PATIENCE, self.given_up)
-            except NoUseError as error:
-                self.no_relay = str(error)
-        return self._relay is not None
-
-    def _rehearse(self, relay: "Relay") -> None:
-        from longshore.agent.registry import UNREACHED, NoUseError
-
-        try:
-            relay.knows()
-            self._rehearsed = True
-        except NoUseError as error:
-            self.no_relay = str(error)
-        except UNREACHED:
-            pass
-
-    def _relay_is_better(self) -> bool:
-        """Whether an engine that tries again by itself is better cut short."""
-        if self.no_relay or not self._rehearsed or not self._kept or self._relay is None:
-            return False
-        try:
-            self._relay.open()
-        except OSError as error:
-            self.no_relay = str(error)
-            return False
-        if not self._relay.is_reached(self.engine):
-            self.no_relay = "the engine doesn't find its way to it"
-        return not self.no_relay
+            self.resuming = Resuming(self.engine, self.ref, self.auth, PATIENCE, self.given_up)
+        self.resuming.keep(layers, is_new)
 
     def _by_relay(self) -> str:
         """Pull it through the relay; by what name it is there then, empty where the relay is no use. Raises
-        ``EngineError`` when the registry stays away, or the disk is full."""
-        if not self._open():
+        ``EngineError`` when the registry stays away."""
+        relay = self.resuming.relay() if self.resuming else None
+        if self.resuming is None or relay is None:
             return ""
         from longshore.agent.registry import NoUseError
-        from longshore.agent.relay import OverError, left_behind
+        from longshore.agent.relay import left_behind
+        from longshore.agent.unbroken import OverError
 
-        relay = self._relay
-        assert relay is not None
+        image, why = relay.image, "it has done its part"
         try:
             with relay:
                 left_behind(self.engine)
-                relay.find()
+                image.find()
                 self._once(relay)
                 return relay.ref
         except OverError as error:
-            raise EngineError(500, relay.over or str(error)) from error
+            raise EngineError(500, image.over or str(error)) from error
         except EngineError as error:
-            if relay.over or _no_image(self.ref, error.message, 0, 0).code == wire.NO_SPACE:
+            if image.over:
                 raise
-            self.no_relay = error.message
+            why = error.message
         except (NoUseError, OSError) as error:
-            self.no_relay = str(error)
+            why = str(error)
         finally:
-            self._end()
+            self.resuming.close(why)
         return ""
 
     def _through(self, relay: "Relay") -> Iterator[Dict[str, Any]]:
@@ -280,12 +222,12 @@ class _Pull:
         line: Any = {}
         try:
             while line is not None:
-                while not relay.broken.empty():
-                    self._say_broken(relay.broken.get())
+                while not relay.image.broken.empty():
+                    self._say_broken(relay.image.broken.get())
                 if relay.no_use:
                     raise NoUseError(relay.no_use)
-                if relay.over:
-                    raise EngineError(500, relay.over)
+                if relay.image.over:
+                    raise EngineError(500, relay.image.over)
                 try:
                     line = told.get(timeout=0.2)
                 except queue.Empty:
@@ -299,15 +241,6 @@ class _Pull:
                 connection.abort()
                 reading.join(_CANCELLED)
                 time.sleep(_CANCELLED)
-
-    def _end(self) -> None:
-        """Let go of what was kept; the relay is gone."""
-        if self._relay is not None:
-            self._relay.close()
-            self._relay = None
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
 
 
 def _slept(seconds: float, given_up: Optional[Callable[[], bool]]) -> bool:

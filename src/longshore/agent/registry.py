@@ -83,6 +83,8 @@ class Repository:
             raise NoUseError("the engine doesn't say how it asks registries")
         if info.get("HttpProxy") or info.get("HttpsProxy"):
             raise NoUseError("the engine asks by a proxy")
+        if any("rootless" in str(one) for one in info.get("SecurityOptions") or []):
+            raise NoUseError("the engine has a network and certificates of its own")
         self._places: List[_Place] = []
         self._own = HUB if registry == "docker.io" else registry
         if registry == "docker.io":

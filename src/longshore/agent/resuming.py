@@ -1,0 +1,101 @@
+"""What it takes to go on with a pull that breaks off: what had come of it, and a relay for the rest.
+
+Imported when the first bytes come; the relay, with TLS and all, when it is needed.
+"""
+
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Optional
+
+from longshore.agent.engine import Engine
+from longshore.agent.kept import Kept
+
+if TYPE_CHECKING:
+    from longshore.agent.relay import Relay
+
+_REHEARSED = 1.0
+"""Seconds of bytes coming after which it is worth knowing whether the relay would do."""
+
+
+class Resuming:
+    """For one pull. ``patience`` and ``given_up``: as for :class:`longshore.agent.unbroken.Image`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ref: str,
+        auth: Optional[Dict[str, str]],
+        patience: float,
+        given_up: Optional[Callable[[], bool]],
+    ) -> None:
+        self.engine = engine
+        self.ref = ref
+        self.auth = auth
+        self.patience = patience
+        self.given_up = given_up
+        self.no_use = ""
+        """Why there is no relay here; empty as long as there may be one."""
+        self._kept = Kept(engine.info())
+        self._relay: Optional[Relay] = None
+        self._rehearsal = time.monotonic() + _REHEARSED
+        self._answered = False
+        """Whether the registry has answered the relay."""
+
+    def keep(self, layers: Iterable[str], is_new: bool) -> None:
+        """Hold on to what comes of these layers (as the engine tells progress); one of them ``is_new``."""
+        if self.no_use:
+            return
+        self._kept.look(layers, at_once=is_new)
+        if self._kept.is_older and self._relay is None and self._rehearsal <= time.monotonic():
+            # Such an engine doesn't say that a pull has failed before a minute is over, in which it may drop
+            # what had come. It is cut short only where the relay is known to do better.
+            relay = self.relay()
+            if relay is not None:
+                threading.Thread(target=self._rehearse, args=(relay,), daemon=True).start()
+
+    def relay(self) -> "Optional[Relay]":
+        """The relay, if it is any use."""
+        if self._relay is None and not self.no_use:
+            from longshore.agent.registry import NoUseError
+            from longshore.agent.relay import Relay
+            from longshore.agent.unbroken import Image
+
+            info = self.engine.info()
+            try:
+                image = Image(self.ref, self.auth, info, self._kept, self.patience, self.given_up)
+                self._relay = Relay(image)
+            except NoUseError as error:
+                self.no_use = str(error)
+        return self._relay
+
+    def _rehearse(self, relay: "Relay") -> None:
+        from longshore.agent.registry import UNREACHED, NoUseError
+
+        try:
+            relay.image.knows()
+            self._answered = True
+        except NoUseError as error:
+            self.no_use = str(error)
+        except UNREACHED:
+            pass
+
+    def is_better(self) -> bool:
+        """Whether an engine that tries again by itself is better cut short."""
+        if self.no_use or not self._answered or not self._kept or self._relay is None:
+            return False
+        try:
+            self._relay.open()
+        except OSError as error:
+            self.no_use = str(error)
+            return False
+        if not self._relay.is_reached(self.engine):
+            self.no_use = "the engine doesn't find its way to it"
+        return not self.no_use
+
+    def close(self, why: str = "") -> None:
+        """Let go of all of it; ``why`` there is to be none any more, where the pull goes on without."""
+        self.no_use = self.no_use or why
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
+        self._kept.close()

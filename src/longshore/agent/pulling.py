@@ -118,14 +118,14 @@ class _Pull:
                             continue
                     if not _slept(_PAUSES[min(tries, len(_PAUSES) - 1)], self.given_up):
                         raise
+            if relayed:
+                # Not where it failed: the next pull finds the layers then, and after that the name goes.
+                from longshore.agent.relay import untag
+
+                untag(self.engine, relayed)
         finally:
             if self.resuming is not None:
                 self.resuming.close()
-        if relayed:
-            # Not where it failed: the next pull finds the layers then, and after that the name goes.
-            from longshore.agent.relay import untag
-
-            untag(self.engine, relayed)
 
     def _say_broken(self, message: str) -> None:
         self.emit("note", message=f"{_broken(self.ref, message, *self.most)}; it goes on by itself")
@@ -180,23 +180,22 @@ class _Pull:
         from longshore.agent.relay import left_behind
         from longshore.agent.unbroken import OverError
 
-        image, why = relay.image, "it has done its part"
+        image = relay.image
         try:
-            with relay:
-                left_behind(self.engine)
-                image.find()
-                self._once(relay)
-                return relay.ref
+            relay.open()
+            left_behind(self.engine)
+            image.find()
+            self._once(relay)
+            self.resuming.done()
+            return relay.ref
         except OverError as error:
             raise EngineError(500, image.over or str(error)) from error
         except EngineError as error:
             if image.over:
                 raise
-            why = error.message
+            self.resuming.close(error.message)
         except (NoUseError, OSError) as error:
-            why = str(error)
-        finally:
-            self.resuming.close(why)
+            self.resuming.close(str(error))
         return ""
 
     def _through(self, relay: "Relay") -> Iterator[Dict[str, Any]]:

@@ -31,6 +31,9 @@ _DIGEST = "Docker-Content-Digest"
 _GRACE = 10.0
 """Seconds for whoever pulls to end it, when nothing comes any more."""
 _LINES = 100
+_IDLE = 300.0
+"""Seconds in which an engine takes what it asked for, or asks for more; slow disks are slow."""
+_CONNECTIONS = 64
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _NOTHING = json.dumps({"schemaVersion": 2, "mediaType": _INDEX, "manifests": []}).encode()
 """An image index without images."""
@@ -102,10 +105,13 @@ class Relay:
             except OSError:
                 return
             with self._lock:
-                self._sockets.append(made)
-            if self.image.closed.is_set():
+                many = len(self._sockets) >= _CONNECTIONS
+                if not many:
+                    self._sockets.append(made)
+            if many or self.image.closed.is_set():
                 _hang_up(made)
-                return
+                continue
+            made.settimeout(_IDLE)
             threading.Thread(target=self._converse, args=(made,), daemon=True).start()
 
     def _converse(self, made: socket.socket) -> None:

@@ -92,6 +92,11 @@ class Resuming:
             self.no_use = "the engine doesn't find its way to it"
         return not self.no_use
 
+    def done(self) -> None:
+        """The rest has come through the relay. It stays, for its name shows others that this is at work."""
+        self.no_use = "it has done its part"
+        self._kept.close()
+
     def close(self, why: str = "") -> None:
         """Let go of all of it; ``why`` there is to be none any more, where the pull goes on without."""
         self.no_use = self.no_use or why

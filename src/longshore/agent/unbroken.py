@@ -1,4 +1,4 @@
-"""One image of a registry, read through a line that breaks: it goes on where it was, or after what is kept."""
+"""One image of a registry, read through a line that breaks: on from where it was, or after what is kept."""
 
 import hashlib
 import json
@@ -84,8 +84,8 @@ class Image:
         self.digest, _ = self._document(self._target)
 
     def document(self, digest: str) -> Optional[Tuple[bytes, str]]:
-        """A manifest or index that belongs to the image, and its media type; what it names belongs to it then.
-        Raises ``OverError`` and ``NoUseError``."""
+        """A manifest or index that belongs to the image, and its media type. What it names belongs to the
+        image, too, from then on. Raises ``OverError`` and ``NoUseError``."""
         if digest not in self._documents and digest not in self._children:
             return None
         return self._document(digest)[1]

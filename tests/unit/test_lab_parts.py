@@ -6,7 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -355,3 +357,30 @@ def test_a_request_is_the_only_one_on_its_connection_unless_it_is_a_stream(front
     assert about
     stream = b"POST /exec/1/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
     assert front.request_head(stream) == (stream, False)
+
+
+def test_two_labs_on_a_new_machine_install_what_is_missing_one_after_the_other_and_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "apt-get").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(bin_folder))
+    monkeypatch.setattr(machine, "_DPKG", tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    under_way, installs = threading.Lock(), []
+
+    def apt(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert under_way.acquire(blocking=False), "another apt is under way"
+        time.sleep(0.1)
+        installs.append(argv)
+        (bin_folder / "debootstrap").touch(mode=0o755)
+        under_way.release()
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(machine, "run", apt)
+    with ThreadPoolExecutor(2) as labs:
+        wanted = {"debootstrap": "debootstrap"}
+        for done in [labs.submit(machine.install, wanted, lambda _: None) for _ in range(2)]:
+            done.result()
+    assert len(installs) == 1 and installs[0][-1] == "debootstrap"

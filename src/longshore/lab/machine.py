@@ -6,11 +6,12 @@ The record is in ``/run``: what it describes doesn't survive a restart of the ma
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,9 @@ RECORD = Path("/run/longshore-lab/machine.json")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 PACKAGED = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
+_DPKG = Path("/var/lib/dpkg")
+_APT_BUSY = 300
+"""Seconds that apt waits for another one, as a new machine's own updates."""
 Say = Callable[[str], None]
 
 # ELF, 64 bit, little endian, executable or shared object, AArch64; as QEMU's own binfmt.d entry has it.
@@ -141,21 +145,43 @@ def install(programs: dict[str, str], say: Say) -> None:
 
     Raises ``LabError`` where there is no apt, or the person isn't root, with the names of the packages.
     """
-    missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})
+    missing = _missing(programs)
     if not missing:
         return
-    names = " ".join(missing)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise LabError(
-            f"Practice hosts need programs that aren't installed here: {names}.",
+            f"Practice hosts need programs that aren't installed here: {' '.join(missing)}.",
             hint="Install them with this machine's package manager.",
         )
-    say(f"Installing {names} with apt (needed to make practice hosts).")
-    env = {"DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
-    if run(command, check=False, env=env).returncode != 0:
-        run(["apt-get", "update", "-q"], env=env)
-        run(command, env=env)
+    with alone_with_apt():
+        missing = _missing(programs)  # another lab may just have installed them
+        if not missing:
+            return
+        say(f"Installing {' '.join(missing)} with apt (needed to make practice hosts).")
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        wait = ["-o", f"DPkg::Lock::Timeout={_APT_BUSY}"]
+        command = ["apt-get", "install", "-y", "-q", *wait, "--no-install-recommends", *missing]
+        if run(command, check=False, env=env).returncode != 0:
+            run(["apt-get", "update", "-q"], env=env)
+            run(command, env=env)
+
+
+def _missing(programs: dict[str, str]) -> list[str]:
+    return sorted({package for program, package in programs.items() if shutil.which(program) is None})
+
+
+@contextlib.contextmanager
+def alone_with_apt() -> Iterator[None]:
+    """One of us runs apt at a time: two that read its lists at once both fail, whatever they would wait for.
+
+    The lock is on dpkg's folder itself, so nothing of it stays; it is none of apt's own locks.
+    """
+    folder = os.open(_DPKG, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def debian_mirror() -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longshore.lab.commands import LabError, Process, run, wait_until
-from longshore.lab.machine import Say
+from longshore.lab.machine import Say, alone_with_apt
 from longshore.lab.state import locked
 
 JOIN = 'for procs in $LAB_JOIN; do echo 0 >"$procs"; done; exec "$0" "$@"'
@@ -41,9 +41,10 @@ def program(cache: Path, say: Say) -> Path:
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir()
         get = ["sh", "-c", 'cd "$1" && exec apt-get download -q docker-registry', "sh", str(half)]
-        if run(get, check=False).returncode != 0:
-            run(["apt-get", "update", "-q"])
-            run(get)
+        with alone_with_apt():
+            if run(get, check=False).returncode != 0:
+                run(["apt-get", "update", "-q"])
+                run(get)
         (package,) = half.glob("*.deb")
         run(["dpkg-deb", "-x", package, half])
         half.replace(folder)

@@ -18,8 +18,8 @@ from longshore.records import dataclass
 
 # Anchors can make a small file expand without end; compose-go has the same bound.
 _MAX_NODES = 100_000
-# libyaml composes by recursion, and overflows the stack of the process. From 0.2.6 on it has a bound of its own
-# (1,000), which its scanner can reach before we have counted to ours.
+# libyaml composes by recursion, and overflows the stack of the process. From 0.2.6 on it has a bound of its
+# own (1,000), which its scanner can reach before we have counted to ours.
 _MAX_DEPTH = 100
 _LIBYAML_TOO_DEEP = "maximum nesting depth"
 _MAX_BITS = 10_000

@@ -272,8 +272,6 @@ def test_a_deploy_goes_on_by_itself_after_each_outage_and_fetches_nothing_twice(
         trouble.line.mend(rate=8 * MB)
     done = ended(run)
     assert done.code == 0, done.all
-    notes = [line["message"] for line in done.json() if "goes on by itself" in str(line.get("message"))]
-    assert len(notes) == 2 and all("broke off after" in one for one in notes), done.all
 
     # What came to the host is the image, once; and its manifests a few times.
     assert trouble.line.passed - passed < small[1] + large[1] + MB // 2

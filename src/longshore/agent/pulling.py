@@ -2,7 +2,7 @@
 
 import re
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from longshore.agent import preflight, wire
 from longshore.agent.engine import Engine, EngineError
@@ -26,6 +26,8 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a pull is tried again; the last for all that follow."""
 _BREAKS = 6
 """So often may a pull break off that goes on without a relay: engines begin anew each time."""
+_COMING = ("Downloading", "Download complete")
+"""What the engine says of a layer that wasn't there. Of one that comes quickly, only the second."""
 _CANCELLED = 0.3
 """Seconds in which an engine notices that nobody waits for its pull any more."""
 
@@ -135,6 +137,7 @@ class _Pull:
         self._came = False
         last = -1
         waiting: Set[str] = set()
+        coming: Set[Tuple[str, str]] = set()
         seen = self.most
         lines = self._through(relay) if relay else self.engine.pull(self.ref, self.platform, self.auth)
         for line in lines:
@@ -152,9 +155,9 @@ class _Pull:
             if line.get("id") and detail.get("total") and status == "Downloading":
                 now = (int(detail.get("current", 0)), int(detail["total"]))
                 self._came = self._came or layers.get(line["id"], now) != now
-                if not relay:
-                    self._keep([*layers, layer], layer not in layers)
                 layers[line["id"]] = now
+            if status in _COMING and not relay:
+                self._keep(coming, (layer, status))
             # What was seen is not taken back: some of it comes again, from here.
             done, total = (max(seen[at], sum(part[at] for part in layers.values())) for at in (0, 1))
             self.most = max(self.most, (done, total))
@@ -163,12 +166,16 @@ class _Pull:
                 last = percent
                 self.emit("pull", image=self.ref, done=done, total=total)
 
-    def _keep(self, layers: Iterable[str], is_new: bool) -> None:
-        if self.resuming is None:
+    def _keep(self, coming: Set[Tuple[str, str]], now: Tuple[str, str]) -> None:
+        """Hold on to what comes: the layers, each with what the engine has said of it."""
+        is_new = now not in coming
+        coming.add(now)
+        if self.resuming is None and self.most[0]:  # a small one is here before it was worth it
             from longshore.agent.resuming import Resuming
 
             self.resuming = Resuming(self.engine, self.ref, self.auth, PATIENCE, self.given_up)
-        self.resuming.keep(layers, is_new)
+        if self.resuming is not None:
+            self.resuming.keep({layer for layer, _ in coming}, is_new)
 
     def _by_relay(self) -> str:
         """Pull it through the relay; by what name it is there then, empty where the relay is no use. Raises

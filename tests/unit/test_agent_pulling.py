@@ -196,6 +196,7 @@ class RealEngine:
             assert data == self.upstream.blobs[layer["digest"]]
             told = {"current": len(data), "total": len(data)}
             yield {"id": f"a{number}", "status": "Downloading", "progressDetail": told}
+            yield {"id": f"a{number}", "status": "Download complete"}
         self.has.add(ref)
 
     def _broken(self) -> Iterator[dict[str, Any]]:
@@ -210,6 +211,8 @@ class RealEngine:
                 yield {"id": "a0", "status": "Downloading", "progressDetail": told}
                 pulling.time.sleep(0.05)
             while self.patient:
+                full = {"current": len(data), "total": len(data)}
+                yield {"id": "a0", "status": "Downloading", "progressDetail": full}  # as it really says
                 yield {"id": "a0", "status": "Retrying in 5 seconds"}
         except GeneratorExit:
             self.cut_short = True
@@ -267,6 +270,7 @@ def test_after_a_break_only_what_is_missing_is_fetched(
     assert engine.untagged == [second] and engine.has == {engine.ref}
     assert 0 < upstream.sent - (len(LAYER) - 400_000) < 200  # by which the beginning was known again
     assert [one.rpartition("; ")[2] for one in told.notes] == ["it goes on by itself"] * 3
+    assert "broke off after 0.4 MB of 1.0 MB (unexpected EOF)" in told.notes[0]
     progress = [facts["done"] for kind, facts in told if kind == "pull"]
     assert progress == sorted(progress) and progress[-1] == len(LAYER)
     with pytest.raises(EngineError, match="refused"):

@@ -28,6 +28,7 @@ _BREAKS = 6
 """So often may a pull break off that goes on without a relay: engines begin anew each time."""
 _COMING = ("Downloading", "Download complete")
 """What the engine says of a layer that wasn't there. Of one that comes quickly, only the second."""
+_HERE = ("Verifying Checksum", "Download complete", "Extracting", "Pull complete")
 _CANCELLED = 0.3
 """Seconds in which an engine notices that nobody waits for its pull any more."""
 
@@ -155,7 +156,12 @@ class _Pull:
             if line.get("id") and detail.get("total") and status == "Downloading":
                 now = (int(detail.get("current", 0)), int(detail["total"]))
                 self._came = self._came or layers.get(line["id"], now) != now
+                if now[0] == now[1]:
+                    # The older store also says so of a layer whose line broke; that it is here comes next.
+                    now = (layers.get(line["id"], (0, 0))[0], now[1])
                 layers[line["id"]] = now
+            elif status in _HERE and layer in layers:
+                layers[layer] = (layers[layer][1], layers[layer][1])
             if status in _COMING and not relay:
                 self._keep(coming, (layer, status))
             # What was seen is not taken back: some of it comes again, from here.

@@ -7,6 +7,7 @@ import re
 import ssl
 import threading
 import time
+from http.client import IncompleteRead, RemoteDisconnected
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from longshore.agent.kept import Kept, Part
@@ -226,6 +227,8 @@ def digest_of(data: bytes) -> str:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, (RemoteDisconnected, IncompleteRead)):
+        return "unexpected EOF"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import time
@@ -407,12 +408,12 @@ def _older(tmp_path: Path) -> Kept:
     return Kept({"DockerRootDir": str(tmp_path)})
 
 
-def _newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Path]:
+def _newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str = "") -> tuple[Kept, Path]:
     monkeypatch.setattr(kept, "CONTAINERD", str(tmp_path))
     store = tmp_path / "io.containerd.content.v1.content"
     (store / "ingest").mkdir(parents=True)
     (store / "blobs/sha256").mkdir(parents=True)
-    return Kept({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}), store
+    return Kept({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, digest), store
 
 
 def test_what_the_older_store_had_and_dropped_is_not_fetched_again(
@@ -453,6 +454,44 @@ def test_what_containerd_had_and_dropped_is_not_fetched_again(
     assert upstream.sent == 100_000
     assert blob(made, LARGE, Range="bytes=100000-") == LARGE[100_000:]
     keep.close()
+
+
+def test_what_containerd_had_needs_no_registry(
+    upstream: Upstream, relayed: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine gets it back while the registry is away, and keeps it for the next pull if it stays away."""
+    keep, store = _newer(tmp_path, monkeypatch, upstream.index)
+    begun = digest_of(LARGE)
+    for digest, data in {**upstream.documents, **upstream.blobs}.items():
+        if digest not in ("1", begun):
+            (store / "blobs/sha256" / digest[7:]).write_bytes(data)
+    (store / "ingest/1").mkdir()
+    (store / "ingest/1/ref").write_text(f"moby/7/layer-{begun}")
+    (store / "ingest/1/data").write_bytes(LARGE[:200_000])
+    keep.look([digest_of(SMALL)[7:19], begun[7:19]])
+    keep.look([], at_once=True)  # the index has told of the manifest
+    shutil.rmtree(store)
+    upstream.stop()
+    made = relayed(keep=keep, patience=0.2)
+    for digest in (upstream.index, upstream.manifest):
+        assert ask(made, f"manifests/{digest}")[1] == upstream.documents[digest]
+    for digest in set(upstream.blobs) - {begun}:
+        assert ask(made, f"blobs/{digest}")[1] == upstream.blobs[digest]
+    assert blob(made, LARGE, Range="bytes=0-199999") == LARGE[:200_000]
+    assert not made.image.over
+    keep.close()
+
+
+def test_a_line_that_goes_silent_is_taken_for_dead(
+    upstream: Upstream, relayed: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_SILENCE", 0.3)
+    made = relayed()
+    ask(made, f"manifests/{upstream.manifest}")
+    upstream.breaks, upstream.silence = [100_000], 2.0
+    began = time.monotonic()
+    assert blob(made, LARGE) == LARGE
+    assert time.monotonic() - began < 2.0 and upstream.sent == len(LARGE)
 
 
 def test_a_host_whose_files_can_not_be_read_keeps_nothing_and_fails_nothing(tmp_path: Path) -> None:

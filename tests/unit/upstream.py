@@ -10,6 +10,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from types import TracebackType
 from typing import Any
 
@@ -49,6 +50,8 @@ class Upstream:
 
         self.breaks: list[int] = []
         """After so many bytes of a blob the line breaks, one after the other."""
+        self.silence = 0.0
+        """So many seconds nothing comes before it does."""
         self.outage = 0
         """So many requests after that are hung up on."""
         self._down = 0
@@ -169,6 +172,7 @@ class Upstream:
         self.sent += len(piece)
         if broken is not None:
             self._down = self.outage
+            time.sleep(self.silence)
             request.connection.shutdown(socket.SHUT_RDWR)
 
     def _give(self, request: http.server.BaseHTTPRequestHandler, data: bytes, kind: str) -> None:

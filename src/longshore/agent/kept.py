@@ -9,6 +9,7 @@ Sources: containerd's content store (plugins/content/local: ``ingest/*/{ref,data
 
 import glob
 import hashlib
+import json
 import os
 import re
 import time
@@ -60,9 +61,12 @@ class Part:
 
 
 class Kept:
-    """The files of one pull. ``info``: the engine's."""
+    """The files of one pull. ``info``: the engine's; ``digest``: the image's, where it is known."""
 
-    def __init__(self, info: Dict[str, Any]) -> None:
+    def __init__(self, info: Dict[str, Any], digest: str = "") -> None:
+        self.documents: Dict[str, bytes] = {}
+        """Manifests and indexes by digest, as far as they have come."""
+        self._wanted = {digest} if digest else set()
         root = str(info.get("DockerRootDir") or "/var/lib/docker")
         self._stores: List[str] = []
         if has_containerd_store(info):
@@ -91,25 +95,47 @@ class Kept:
                     self._take(path, path)
                 return
             missing = {one for one in layers if one not in self._parts}
-            if missing:
-                self._look_for(missing)
+            for store in self._stores:
+                if missing:
+                    self._look_for(missing, store)
+                for digest in list(self._wanted):
+                    self._look_up(digest, store)
         except OSError:
             pass
 
-    def _look_for(self, missing: Iterable[str]) -> None:
-        for store in self._stores:
-            for path in glob.glob(os.path.join(store, "ingest", "*", "ref")):
-                try:
-                    with open(path, encoding="utf-8") as file:
-                        found = _REF.search(file.read(4096).strip())
-                except OSError:  # whole by now
-                    continue
-                if found and found[1][7:19] in missing:
-                    self._take(found[1][7:19], os.path.join(os.path.dirname(path), "data"), found[1])
-            for name in missing:
-                if name not in self._parts:  # it came whole between two looks
-                    for path in glob.glob(os.path.join(store, "blobs", "sha256", glob.escape(name) + "*")):
-                        self._take(name, path, "sha256:" + os.path.basename(path))
+    def _look_for(self, missing: Iterable[str], store: str) -> None:
+        for path in glob.glob(os.path.join(store, "ingest", "*", "ref")):
+            try:
+                with open(path, encoding="utf-8") as file:
+                    found = _REF.search(file.read(4096).strip())
+            except OSError:  # whole by now
+                continue
+            if found and found[1][7:19] in missing:
+                self._take(found[1][7:19], os.path.join(os.path.dirname(path), "data"), found[1])
+        for name in missing:
+            if name not in self._parts:  # it came whole between two looks
+                for path in glob.glob(os.path.join(store, "blobs", "sha256", glob.escape(name) + "*")):
+                    self._take(name, path, "sha256:" + os.path.basename(path))
+
+    def _look_up(self, digest: str, store: str) -> None:
+        """Take a manifest or index, and what it names and isn't a layer; of an index, only some has come."""
+        path = os.path.join(store, "blobs", "sha256", digest[7:])
+        if not os.path.exists(path):
+            return
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            value = json.loads(data)
+            config = value.get("config", {}).get("digest", "")
+            children = {str(one["digest"]) for one in value.get("manifests") or []}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            children, config = set(), ""
+        self.documents[digest] = data
+        self._wanted |= children
+        if config:
+            self._take(config[7:19], os.path.join(store, "blobs", "sha256", config[7:]), config)
+        if not config or config[7:19] in self._parts:
+            self._wanted.discard(digest)
 
     def _take(self, name: str, path: str, digest: str = "") -> None:
         if name in self._parts:

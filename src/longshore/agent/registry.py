@@ -19,11 +19,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 CERTS = "/etc/docker/certs.d"
 HUB = "registry-1.docker.io"
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ACCEPT = ", ".join(
     (
-        "application/vnd.oci.image.index.v1+json",
+        INDEX,
         "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
+        MANIFEST,
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Optional, Type
 
 from longshore.agent.engine import Engine, EngineError
 from longshore.agent.fail import Refusal
-from longshore.agent.registry import NoUseError
+from longshore.agent.registry import INDEX, NoUseError
 from longshore.agent.unbroken import Image, OverError, digest_of
 from longshore.agent.unixhttp import quoted
 
@@ -34,8 +34,7 @@ _LINES = 100
 _IDLE = 300.0
 """Seconds in which an engine takes what it asked for, or asks for more; slow disks are slow."""
 _CONNECTIONS = 64
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_NOTHING = json.dumps({"schemaVersion": 2, "mediaType": _INDEX, "manifests": []}).encode()
+_NOTHING = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
 """An image index without images."""
 
 
@@ -162,7 +161,7 @@ class Relay:
             return True
         self._asked.set()
         if kind == "manifests":
-            found = (_NOTHING, _INDEX) if digest == digest_of(_NOTHING) else self.image.document(digest)
+            found = (_NOTHING, INDEX) if digest == digest_of(_NOTHING) else self.image.document(digest)
             if found is not None:
                 data, media = found
                 length = str(len(data))

@@ -35,7 +35,7 @@ class Resuming:
         self.given_up = given_up
         self.no_use = ""
         """Why there is no relay here; empty as long as there may be one."""
-        self._kept = Kept(engine.info())
+        self._kept = Kept(engine.info(), ref.partition("@")[2])
         self._relay: Optional[Relay] = None
         self._rehearsal = time.monotonic() + _REHEARSED
         self._answered = False

@@ -11,13 +11,13 @@ from http.client import IncompleteRead, RemoteDisconnected
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from longshore.agent.kept import Kept, Part
-from longshore.agent.registry import ACCEPT, UNREACHED, Answer, NoUseError, Repository
+from longshore.agent.registry import ACCEPT, INDEX, MANIFEST, UNREACHED, Answer, NoUseError, Repository
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/")
 _DOCUMENT = 8 << 20
 """Bytes of a manifest at most; registries refuse more than 4 MiB."""
-_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)
+_PAUSES = (0.0, 0.5, 1.0, 2.0)
 """Seconds before the registry is asked again; the last for all that follow."""
 _COMPARED = 64
 """Bytes by which a beginning is known again: packed, no two layers have the same ones at the same place."""
@@ -126,19 +126,10 @@ class Image:
         """A manifest or index by tag or digest; what it names is given out from now on."""
         if target in self._documents:
             return target, self._documents[target]
-        tries = 0
-        while True:
-            try:
-                answer = self._upstream.ask(f"manifests/{target}", {"Accept": ACCEPT})
-                try:
-                    data, kind = answer.read(_DOCUMENT), answer.header("Content-Type")
-                finally:
-                    answer.close()
-                break
-            except UNREACHED as error:
-                self._wait(error, tries)
-                tries += 1
-        self._came()
+        if target in self._kept.documents:
+            data, kind = self._kept.documents[target], ""
+        else:
+            data, kind = self._fetch(target)
         digest = digest_of(data)
         if _DIGEST.fullmatch(target) and digest != target:
             raise NoUseError(f"the registry gives other content for {target}")
@@ -150,9 +141,29 @@ class Image:
                 self._blobs[part["digest"]] = int(part["size"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NoUseError(f"what the registry has as {target} is no image") from error
-        found = data, value.get("mediaType") or kind.partition(";")[0]
+        # An OCI document need not say itself what it is.
+        kind = (
+            value.get("mediaType") or kind.partition(";")[0] or (INDEX if "manifests" in value else MANIFEST)
+        )
+        found = data, kind
         self._documents[digest] = found
         return digest, found
+
+    def _fetch(self, target: str) -> Tuple[bytes, str]:
+        tries = 0
+        while True:
+            try:
+                answer = self._upstream.ask(f"manifests/{target}", {"Accept": ACCEPT})
+                try:
+                    found = answer.read(_DOCUMENT), answer.header("Content-Type")
+                finally:
+                    answer.close()
+            except UNREACHED as error:
+                self._wait(error, tries)
+                tries += 1
+            else:
+                self._came()
+                return found
 
     def content(self, digest: str, at: int, stop: int) -> Iterator[bytes]:
         """A blob's bytes from ``at`` up to ``stop``, through whatever befalls the line. Raises ``OverError``

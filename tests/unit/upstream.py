@@ -168,8 +168,8 @@ class Upstream:
         request.end_headers()
         broken = self.breaks.pop(0) if self.breaks else None
         piece = data[start:stop] if broken is None else data[start : min(stop, start + broken)]
-        request.wfile.write(piece)
         self.sent += len(piece)
+        request.wfile.write(piece)
         if broken is not None:
             self._down = self.outage
             time.sleep(self.silence)

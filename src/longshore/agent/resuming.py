@@ -13,8 +13,10 @@ from longshore.agent.kept import Kept
 if TYPE_CHECKING:
     from longshore.agent.relay import Relay
 
-_REHEARSED = 1.0
+_REHEARSED = 3.0
 """Seconds of bytes coming after which it is worth knowing whether the relay would do."""
+_YOUNG = 8.0
+"""Seconds of bytes coming up to which not much could be lost, if it wouldn't."""
 
 
 class Resuming:
@@ -37,7 +39,9 @@ class Resuming:
         """Why there is no relay here; empty as long as there may be one."""
         self._kept = Kept(engine.info(), ref.partition("@")[2])
         self._relay: Optional[Relay] = None
-        self._rehearsal = time.monotonic() + _REHEARSED
+        self._began = time.monotonic()
+        self._rehearsal = self._began + _REHEARSED
+        """When the registry is asked (monotonic, s)."""
         self._answered = False
         """Whether the registry has answered the relay."""
 
@@ -46,9 +50,11 @@ class Resuming:
         if self.no_use:
             return
         self._kept.look(layers, at_once=is_new)
-        if self._kept.is_older and self._relay is None and self._rehearsal <= time.monotonic():
+        now = time.monotonic()
+        if self._kept.is_older and not self._answered and self._rehearsal <= now:
+            self._rehearsal = now + _YOUNG
             # Such an engine doesn't say that a pull has failed before a minute is over, in which it may drop
-            # what had come. It is cut short only where the relay is known to do better.
+            # what had come. It is cut short, but not when much has come and the relay might be no use.
             relay = self.relay()
             if relay is not None:
                 threading.Thread(target=self._rehearse, args=(relay,), daemon=True).start()
@@ -77,18 +83,20 @@ class Resuming:
         except NoUseError as error:
             self.no_use = str(error)
         except UNREACHED:
-            pass
+            pass  # it is asked again
 
     def is_better(self) -> bool:
         """Whether an engine that tries again by itself is better cut short."""
-        if self.no_use or not self._answered or not self._kept or self._relay is None:
+        is_young = time.monotonic() < self._began + _YOUNG
+        relay = self.relay()
+        if relay is None or not self._kept or not (self._answered or is_young):
             return False
         try:
-            self._relay.open()
+            relay.open()
         except OSError as error:
             self.no_use = str(error)
             return False
-        if not self._relay.is_reached(self.engine):
+        if not relay.is_reached(self.engine):
             self.no_use = "the engine doesn't find its way to it"
         return not self.no_use
 

@@ -224,7 +224,6 @@ def test_only_what_belongs_to_the_image_is_given_out_and_nothing_is_taken(
 ) -> None:
     other = b"another image's"
     made = relayed()
-    assert ask(made, f"blobs/{digest_of(LARGE)}")[0] == 404  # its manifest wasn't asked for yet
     pull(made, upstream)
     upstream.blobs[digest_of(other)] = other
     assert ask(made, f"blobs/{digest_of(other)}")[0] == 404
@@ -256,6 +255,12 @@ def test_an_engine_that_tries_tls_first_is_told_in_plain_http(relayed: Open) -> 
             client.do_handshake()
         plain.sendall(outgoing.read())
         assert plain.recv(1000).startswith(b"HTTP/1.1 400")  # Go's TLS looks for these five letters
+
+
+def test_an_engine_that_has_the_manifests_already_gets_the_layers(upstream: Upstream, relayed: Open) -> None:
+    made = relayed()
+    assert blob(made, LARGE) == LARGE and ask(made, "blobs/sha256:" + "0" * 64)[0] == 404
+    assert upstream.asked(f"GET /v2/shop/api/manifests/{upstream.manifest}") == 1
 
 
 def test_a_part_is_given_as_it_was_asked_for(upstream: Upstream, relayed: Open) -> None:

@@ -92,7 +92,16 @@ class Image:
         return self._document(digest)[1]
 
     def size(self, digest: str) -> Optional[int]:
-        """Bytes of a blob that belongs to the image."""
+        """Bytes of a blob that belongs to the image. Raises ``OverError``."""
+        # An engine that has a manifest already asks only for what it names.
+        unread = [one for one in self._children if one not in self._documents]
+        for child in sorted(unread, key=lambda one: one not in self._kept.documents):
+            if digest in self._blobs:
+                break
+            try:
+                self._document(child)
+            except NoUseError:
+                pass  # some registries lack the platforms that nobody has pushed
         return self._blobs.get(digest)
 
     def _wait(self, error: Exception, tries: int) -> None:

@@ -256,7 +256,9 @@ def test_a_deploy_goes_on_by_itself_after_each_outage_and_fetches_nothing_twice(
     trouble: Trouble, request: pytest.FixtureRequest, store: str
 ) -> None:
     host: str = request.getfixturevalue(store)
-    small, large = trouble.registry.put_image(f"library/cut:{store}", trouble.base, 1 * MB, 24 * MB)
+    small, large = trouble.registry.put_image(
+        f"library/cut:{store}", trouble.base, 1 * MB, 24 * MB, listed=True
+    )
     trouble.environment("cut", f"{trouble.line.address}/library/cut:{store}")
     mark, passed = trouble.registry.mark(), trouble.line.passed
     trouble.line.mend(rate=8 * MB)

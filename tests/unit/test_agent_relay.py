@@ -290,6 +290,15 @@ def test_the_login_gets_a_token_and_other_hosts_see_neither(upstream: Upstream, 
         assert not any("authorization" in headers for _, headers in storage.seen)
 
 
+def test_an_address_that_can_not_be_read_is_a_no(upstream: Upstream, relayed: Open) -> None:
+    made = relayed()
+    ask(made, f"manifests/{upstream.manifest}")
+    upstream.elsewhere = "http://[storage:port"
+    with pytest.raises((http.client.HTTPException, OSError)):
+        blob(made, LARGE)
+    assert "can't be read" in made.no_use
+
+
 def test_a_token_that_has_run_out_is_asked_for_again(upstream: Upstream, relayed: Open) -> None:
     upstream.token = "first"
     made = relayed(auth={"username": "ann", "password": "pw"})

@@ -106,7 +106,7 @@ class Kept:
     def _look_for(self, missing: Iterable[str], store: str) -> None:
         for path in glob.glob(os.path.join(store, "ingest", "*", "ref")):
             try:
-                with open(path, encoding="utf-8") as file:
+                with open(path, encoding="utf-8", errors="replace") as file:
                     found = _REF.search(file.read(4096).strip())
             except OSError:  # whole by now
                 continue

@@ -111,7 +111,7 @@ class Repository:
         for place in list(self._places):
             try:
                 answer = place.ask(method, path, headers)
-            except (NoUseError, *UNREACHED) as error:
+            except (NoUseError, ValueError, *UNREACHED) as error:
                 # Not a mirror's, nor that TLS isn't spoken there.
                 if place.netloc == self._own or said is None:
                     said = error
@@ -120,7 +120,9 @@ class Repository:
                 rest = [one for one in self._places if one.netloc != place.netloc]
                 self._places = [place, *rest]
                 return answer
-        raise said or NoUseError("there is no such place")
+        if said is None or (isinstance(said, ValueError) and not isinstance(said, UNREACHED)):
+            raise NoUseError(f"what it says can't be read: {said}") from said
+        raise said
 
 
 class _Place:

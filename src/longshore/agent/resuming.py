@@ -5,9 +5,10 @@ Imported when the first bytes come; the relay, with TLS and all, when it is need
 
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
-from longshore.agent.engine import Engine
+from longshore.agent.engine import Engine, EngineError
+from longshore.agent.fail import Refusal
 from longshore.agent.kept import Kept
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ class Resuming:
         self.given_up = given_up
         self.no_use = ""
         """Why there is no relay here; empty as long as there may be one."""
-        self._kept = Kept(engine.info(), ref.partition("@")[2])
+        try:
+            self._info: Dict[str, Any] = engine.info()
+        except (EngineError, Refusal):
+            self._info = {}
+        self._kept = Kept(self._info, ref.partition("@")[2])
         self._relay: Optional[Relay] = None
         self._began = time.monotonic()
         self._rehearsal = self._began + _REHEARSED
@@ -62,13 +67,15 @@ class Resuming:
     def relay(self) -> "Optional[Relay]":
         """The relay, if it is any use."""
         if self._relay is None and not self.no_use:
-            from longshore.agent.registry import NoUseError
-            from longshore.agent.relay import Relay
-            from longshore.agent.unbroken import Image
-
-            info = self.engine.info()
             try:
-                image = Image(self.ref, self.auth, info, self._kept, self.patience, self.given_up)
+                from longshore.agent.registry import NoUseError
+                from longshore.agent.relay import Relay
+                from longshore.agent.unbroken import Image
+            except ImportError as error:  # a Python without TLS
+                self.no_use = str(error)
+                return None
+            try:
+                image = Image(self.ref, self.auth, self._info, self._kept, self.patience, self.given_up)
                 self._relay = Relay(image)
             except NoUseError as error:
                 self.no_use = str(error)

@@ -14,6 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+from tests.lab import ready
+
+from longshore.lab.machine import native_arch
+
 HERE = Path(__file__).parent
 LANES = 2
 # Seconds that a file took beside others; only their order and proportion matter. Unknown ones: 60.
@@ -66,6 +70,22 @@ def _files() -> list[str]:
     return [path.name for path in sorted(HERE.glob("test_*.py")) if path.name not in LEFT_OUT]
 
 
+def _make_foreign() -> subprocess.Popen[str] | None:
+    """Make the images for the other architecture meanwhile, where they are missing: under QEMU that takes
+    as long as the first tests, and those that need them wait."""
+    other = "amd64" if native_arch() == "arm64" else "arm64"
+    if not ready.wanted(other):
+        return None
+    print(f"The images for {other} are made meanwhile, under QEMU: once, some minutes.", flush=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.lab.ready", other],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def main() -> int:
     """Run them. What is given besides goes to pytest. 1 when a test failed."""
     started = time.monotonic()
@@ -86,9 +106,13 @@ def main() -> int:
             process.send_signal(signal.SIGINT)  # each takes its hosts down
         print(f"ended by signal {number}: the practice hosts are taken down", flush=True)
 
+    ready.make(native_arch())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     followers = []
+    foreign = _make_foreign()
+    if foreign is not None:
+        running.append(foreign)
     for lane, files in enumerate(lanes(_files())):
         # Twice, for pyproject.toml asks for one less: a line for each test.
         argv = [sys.executable, "-m", "pytest", "-vv", "--color=no", *sys.argv[1:]]
@@ -108,7 +132,7 @@ def main() -> int:
     for follower in followers:
         follower.join()
     codes = [process.wait() for process in running]
-    for lane, code in enumerate(codes):
+    for lane, code in enumerate(codes[-LANES:]):
         said = "".join(tails[lane])
         report = said.find("= ERRORS =") if "= ERRORS =" in said else said.find("= FAILURES =")
         print(f"== lane {lane + 1}: {said.strip().splitlines()[-1] if said.strip() else 'nothing'}")

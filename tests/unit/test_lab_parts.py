@@ -359,6 +359,19 @@ def test_a_request_is_the_only_one_on_its_connection_unless_it_is_a_stream(front
     assert front.request_head(stream) == (stream, False)
 
 
+def test_a_hosts_own_processes_are_one_group_beside_its_containers_where_cpu_is_shared_out(
+    tmp_path: Path,
+) -> None:
+    for text in (V1, V2):
+        trees = cgroups.hierarchies(text)
+        groups = [tmp_path / str(len(trees)) / tree.path.name / "h1" for tree in trees]
+        for group in groups:
+            group.mkdir(parents=True)
+        (where,) = [group for group in groups if len(groups) == 1 or "cpu" in group.parent.name.split(",")]
+        assert cgroups.leaf(trees, groups) == where / "init/cgroup.procs"
+        assert [group for group in groups if (group / "init").exists()] == [where]
+
+
 def test_two_labs_on_a_new_machine_install_what_is_missing_one_after_the_other_and_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from longshore.agent.explain import explain
 from longshore.agent.store import AppStore
 from longshore.errors import LongshoreError, Problems
 from longshore.inventory.model import Health, Logging
-from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question
+from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, question, release
 from longshore.plan.balanced import with_leaving
 from longshore.plan.make import changes_between
-from longshore.plan.release import of_bundle
+from longshore.plan.release import Models, of_bundle
 from longshore.plan.saved import check, check_choice, load, save
 from longshore.plan.steps import steps
 from longshore.plan.veil import Veil
@@ -200,7 +201,7 @@ def test_a_gap_is_nobodys_where_the_host_leaves_the_load_balancer_for_what_it_se
 def test_a_service_that_can_run_twice_has_no_gap_and_is_not_made_anew_with_what_it_needs(case: Case) -> None:
     def deeds(changed: str) -> tuple[str, bool]:
         bundle = case.bundle(SHOP.replace(changed, changed[:-1] + "9"))
-        old, new = of_bundle(case.old), of_bundle(bundle)
+        old, new = of_bundle(case.old, Models()), of_bundle(bundle, Models())
         new.manifest["services"]["web"]["twin"] = True
         changes = changes_between(old, new, Veil("", {}))
         (web,) = [one for one in steps(old, new, changes, {}, case.seen(bundle)) if one.service == "web"]
@@ -396,3 +397,24 @@ def test_a_bundles_id_is_its_content_and_nothing_else(case: Case) -> None:
     assert case.bundle().id == case.old.id
     assert case.bundle(host="h2").id == case.old.id
     assert case.bundle(keep=3).id != case.old.id
+
+
+def test_what_hosts_have_in_common_is_read_once_and_what_differs_for_each(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    real = release.read
+    monkeypatch.setattr(release, "read", lambda *args: reads.append(args) or real(*args))
+    models = Models()
+
+    def level(bundle: Bundle, **env: str) -> str:
+        found = of_bundle(bundle, models)
+        model = replace(found, env={**found.env, **env}).model
+        assert model is not None
+        return str(model.services["web"]["environment"]["LEVEL"])
+
+    same, other = case.bundle(), case.bundle(SHOP.replace("serve", "run"))
+    assert [level(same), level(same), level(same, UNUSED="x")] == ["info"] * 3
+    assert len(reads) == 1
+    assert [level(same, LEVEL="debug"), level(same), level(other)] == ["debug", "info", "info"]
+    assert len(reads) == 3

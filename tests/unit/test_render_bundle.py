@@ -12,7 +12,9 @@ import pytest
 from render_factory import overlay, problems_of, service, target, text_of, write
 
 from longshore.errors import LongshoreError
-from longshore.render import Renderer, render
+from longshore.render import Bundle, Renderer, render
+from longshore.render import pack as packing
+from longshore.render.pack import pack
 from longshore.render.selection import ELSEWHERE
 from longshore.render.write import write_bundle
 
@@ -290,3 +292,18 @@ def test_a_folder_that_was_not_rendered_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LongshoreError, match="left as it is"):
         write_bundle(render(target(tmp_path, STACK)), tmp_path / "out/shop/h1")
     assert (tmp_path / "out/shop/h1/precious").read_text() == "1"
+
+
+def test_what_hosts_get_alike_is_packed_once_and_what_differs_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[Bundle] = []
+    monkeypatch.setattr(packing, "pack", lambda bundle: packed.append(bundle) or pack(bundle))
+    packer = packing.Packer()
+    first, same, other = (
+        render(target(tmp_path / name, f"services:\n  web: {{image: 'web:{tag}'}}\n"))
+        for name, tag in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert packer(first) is packer(same)
+    assert packer(other) == pack(other) != packer(first)
+    assert packed == [first, other]

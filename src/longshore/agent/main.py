@@ -178,7 +178,7 @@ class Agent(Talking):
     def _step(self, op: str, switch: "Switch", args: Dict[str, Any]) -> Any:
         app = switch.store.app
         if op == wire.VERIFY:
-            return switch.verify(args["release"], None if self.keep.get(app) else self.given_up)
+            return self._verify(switch, args)
         if op in _BEGIN or (op, args.get("do")) == (wire.CANARY, "begin"):
             from longshore.agent.recovery import settle
 
@@ -196,7 +196,7 @@ class Agent(Talking):
         if op == wire.SWITCH:
             value = switch.switch(args["release"], canary, args.get("out"))
             self.begun[app]["switched"] = True
-            return value
+            return {**value, **self._verify(switch, args)} if args.get("verify") else value
         if op == wire.COMMIT:
             value = switch.commit(args["release"], args)
         elif op == wire.RETURN:
@@ -205,6 +205,10 @@ class Agent(Talking):
             value = switch.revert(args)
         self.begun.pop(app, None)
         return value
+
+    def _verify(self, switch: "Switch", args: Dict[str, Any]) -> Dict[str, Any]:
+        self.emit("verify", release=args["release"])
+        return switch.verify(args["release"], None if self.keep.get(switch.store.app) else self.given_up)
 
     def _holds(self, op: str, store: AppStore) -> Dict[str, Any]:
         """LOCKS: ``lock``, who runs something now (``Lock.holder``), and ``hold`` (``Hold.read``).

@@ -15,7 +15,7 @@ from longshore.agent.fail import Refusal, from_os_error
 
 _TICK = 1.0
 _PROGRESS = ("compose", "pull")
-_STATES = ("stage", "health")
+_STATES = ("stage", "verify", "health")
 """What is progress, too, where there are many hosts; that a step is over is told in any case."""
 _WRITTEN = ("line", "lines", "message", "output")
 """The facts of an event that programs wrote, and not the agent."""

@@ -60,6 +60,19 @@ def create(lab: str, host: str, trees: list[Hierarchy]) -> list[Path]:
     return [_create(tree, (TOP, lab, host)) for tree in trees]
 
 
+def leaf(trees: list[Hierarchy], groups: list[Path]) -> Path | None:
+    """The ``cgroup.procs`` of the group for the host's own processes, below its own where CPU is shared out.
+
+    A v2 group that hands controllers down may hold no process. With v1 it may, and then each of the engine's
+    threads would count as much as all containers together: under systemd, a service counts as one.
+    """
+    for tree, group in zip(trees, groups, strict=True):
+        if tree.v2 or "cpu" in tree.options.split(","):
+            (group / "init").mkdir(exist_ok=True)
+            return group / "init" / "cgroup.procs"
+    return None
+
+
 def _create(tree: Hierarchy, steps: tuple[str, ...]) -> Path:
     # Another lab that goes down removes the group above when it is empty, perhaps just now.
     for left in range(20, -1, -1):

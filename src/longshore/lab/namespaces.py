@@ -87,15 +87,14 @@ class Namespaces:
         lower = roots.layers(self.place.cache / "roots", bare=host.bare, say=self.say)
         trees = cgroups.hierarchies()
         groups = cgroups.create(self.place.group, host.name, trees)
-        leaf = ""
-        if trees[0].v2:
-            (groups[0] / "init").mkdir(exist_ok=True)
-            leaf = str(groups[0] / "init/cgroup.procs")
+        leaf = cgroups.leaf(trees, groups)
         env = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "LAB_JOIN": " ".join(str(group / "cgroup.procs") for group in groups),
-            "LAB_LEAF": leaf,
-            "LAB_CGROUPS": "v2" if leaf else " ".join(f"{tree.path.name}={tree.options}" for tree in trees),
+            "LAB_LEAF": str(leaf or ""),
+            "LAB_CGROUPS": "v2"
+            if trees[0].v2
+            else " ".join(f"{tree.path.name}={tree.options}" for tree in trees),
             "LAB_LOWER": ":".join(map(str, lower)),
             "LAB_DISK": str(folder),
             "LAB_NAME": host.name,

@@ -55,7 +55,8 @@ def up(network: Network) -> None:
 
 def down(network: Network) -> None:
     """Remove the bridge, its ports and its rules."""
-    for table, rule in _rules(network):
+    # A new machine may not have it yet: then there are none.
+    for table, rule in _rules(network) if shutil.which("iptables") else ():
         while run(["iptables", "-w", "-t", table, "-D", *rule], check=False).returncode == 0:
             pass
     for port in Path("/sys/class/net").glob(f"{network.port(1)[:-1]}*"):

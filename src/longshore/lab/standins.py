@@ -134,15 +134,21 @@ def build(cache: Path, wanted: Mapping[str, Sequence[str]], say: Say) -> None:
 
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(cache.parent / "images.lock"):
+        # Another lab may have built them while this one waited.
+        left: dict[str, list[str]] = {}
+        for image, platforms in wanted.items():
+            left |= missing(cache, [image], platforms)
+        if not left:
+            return
         lab = Lab(BUILDER)
         lab.down()
         try:
             lab.up(1)
             lab.registry_up()
-            if any(arch != native_arch() for platforms in wanted.values() for arch in platforms):
+            if any(arch != native_arch() for platforms in left.values() for arch in platforms):
                 lab.emulate()
             builder = _Builder(lab, cache, say)
-            for image, platforms in wanted.items():
+            for image, platforms in left.items():
                 builder.image(image, platforms)
         finally:
             lab.down()

@@ -9,7 +9,7 @@ from longshore.inventory.hidden import rules
 from longshore.plan.diffs import file_changes, file_diffs
 from longshore.plan.fields import Fields, fields_of, sentence
 from longshore.plan.model import Change, FileDiff, HostPlan, Plan, ServiceStep
-from longshore.plan.release import Release, of_bundle, of_host
+from longshore.plan.release import Models, Release, of_bundle, of_host
 from longshore.plan.steps import steps
 from longshore.plan.veil import Veil, new_salt
 from longshore.render.bundle import Bundle
@@ -51,6 +51,7 @@ class _Maker:
         self.salt = salt
         self.new: dict[str, tuple[Release, Veil]] = {}
         self.differences: dict[Any, _Difference] = {}
+        self.models = Models()
 
     def host(self, host: str, bundle: Bundle, seen: Mapping[str, Any]) -> HostPlan:
         same = seen["current"] == bundle.id and not seen["unfinished"]
@@ -74,7 +75,7 @@ class _Maker:
 
     def release(self, bundle: Bundle) -> tuple[Release, Veil]:
         if bundle.id not in self.new:
-            release = of_bundle(bundle)
+            release = of_bundle(bundle, self.models)
             self.new[bundle.id] = release, Veil(self.salt, release.env)
         return self.new[bundle.id]
 

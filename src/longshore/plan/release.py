@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cached_property
@@ -19,6 +20,31 @@ from longshore.render.files import ProjectFiles
 from longshore.render.reader import Model, read
 
 _ROOT = Path("/bundle")
+_KEPT = 16
+"""Projects that are kept, as read: each host's are compared with them."""
+
+
+class Models:
+    """Compose projects as they were read. What many hosts have in common is read once: a project is the same
+    when the files that were read for it are, and the variables that were asked for."""
+
+    def __init__(self) -> None:
+        self._read: deque[tuple[tuple[Path, ...], Path, Mapping[Path, str], Model]] = deque(maxlen=_KEPT)
+
+    def read(
+        self, names: tuple[Path, ...], folder: Path, texts: Mapping[Path, str], env: Mapping[str, str]
+    ) -> Model:
+        """The project in ``folder`` (absolute) made of these compose files. Raises ``LongshoreError``."""
+        for its_names, its_folder, its_texts, model in self._read:
+            if (
+                (its_names, its_folder) == (names, folder)
+                and all(texts.get(path) == text for path, text in its_texts.items())
+                and all(env.get(name) == value for name, value in model.variables.items())
+            ):
+                return model
+        model = read(_StoredFiles(texts, folder), names, env)
+        self._read.append((names, folder, {path: texts[path] for path in model.files}, model))
+        return model
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,8 @@ class Release:
     edited_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Service to what keeps old and new from running side by side, where the proxy serves it."""
+    models: Models = field(default_factory=Models, repr=False)
+    """What was read for other releases of the same plan."""
 
     @property
     def images(self) -> dict[str, str]:
@@ -59,10 +87,10 @@ class Release:
     def _read(self, names: tuple[str, ...]) -> Model | None:
         texts = {_ROOT / path: text for path, text in self.texts.items()}
         folder = _ROOT / self.manifest["project_directory"]
-        files = _StoredFiles(texts, folder)
         env = {"COMPOSE_PROJECT_NAME": str(self.manifest["project"]), **self.env}
+        paths = tuple(_ROOT / name for name in names)
         try:
-            return read(files, tuple(_ROOT / name for name in names), env) if names else None
+            return self.models.read(paths, folder, texts, env) if names else None
         except LongshoreError:
             return None
 
@@ -90,7 +118,7 @@ class _StoredFiles(ProjectFiles):
         return self.text(path).encode()
 
 
-def of_bundle(bundle: Bundle) -> Release:
+def of_bundle(bundle: Bundle, models: Models) -> Release:
     """The release that would be deployed."""
     manifest = bundle.manifest_body()
     compose = set(manifest["compose_files"])
@@ -107,7 +135,7 @@ def of_bundle(bundle: Bundle) -> Release:
                 env_files[file.path] = _variables(text, file.path)
     env = env_files.pop(env_path(manifest), {})
     gaps = {name: facts.gap for name, facts in bundle.services.items() if facts.gap}
-    return Release(manifest, texts, env, env_files, hidden=hidden, gaps=gaps)
+    return Release(manifest, texts, env, env_files, hidden=hidden, gaps=gaps, models=models)
 
 
 def of_host(
@@ -118,7 +146,7 @@ def of_host(
     veil: Veil,
 ) -> Release:
     """The release that a host has: what it sent, and what is the same as in ``new`` (path to SHA-256 in
-    ``digests``) and wasn't sent."""
+    ``digests``) and wasn't sent. It shares ``new``'s models."""
     texts: dict[str, str] = {}
     env_files: dict[str, dict[str, str]] = {}
     hidden: dict[str, str] = {}
@@ -149,7 +177,7 @@ def of_host(
             hidden[path] = _why_hidden(sent)
     env = env_files.pop(env_path(manifest), {})
     pins = stored.get("pins") or {}
-    return Release(manifest, texts, env, env_files, pins, hidden, edited, edited_env)
+    return Release(manifest, texts, env, env_files, pins, hidden, edited, edited_env, models=new.models)
 
 
 def _why_hidden(sent: Mapping[str, Any]) -> str:

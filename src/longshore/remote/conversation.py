@@ -20,6 +20,8 @@ from longshore.remote.session import Event
 
 ERRORS_KEPT = 8 * 1024
 _BEAT = json.dumps({"op": wire.BEAT}).encode() + b"\n"
+_SMALL = 16 * 1024
+"""Bytes of a payload that go with their request."""
 START_TIMEOUT = 60.0
 """Seconds that a host has to start python3; a busy small one takes several."""
 
@@ -127,8 +129,11 @@ class AgentSession:
         request = wire.Request(id=number, op=op, args=dict(args or {}), payload=len(payload))
         try:
             with self._sending:  # a heartbeat must not come between a request and its payload
-                self._send(json.dumps(request, separators=(",", ":")).encode() + b"\n")
-                if len(payload):
+                asked = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+                if len(payload) <= _SMALL:  # one packet instead of two, each with its cipher and its wake-ups
+                    self._send(asked + payload)
+                else:
+                    self._send(asked)
                     self._send(memoryview(payload))
             while True:
                 line = self._line(timeout)

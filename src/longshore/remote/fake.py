@@ -106,11 +106,7 @@ class FakeSession:
             raise ConnectionLostError("the session is closed.", where=self.host)
         args = dict(args or {})
         self._fake.calls.append(Call(op, args, len(payload)))
-        failures = self._fake._failures.get(op)
-        error = failures.pop(0) if failures else None
-        if isinstance(error, ConnectionLostError):
-            self.close()
-            raise error
+        error = self._planned(op)
         app = self._fake.app(args["app"]) if "app" in args else FakeApp()
         locked_only = (
             wire.STAGE, wire.MIGRATE, wire.CANARY, wire.SWITCH, wire.COMMIT, wire.REVERT, wire.RETURN,
@@ -127,6 +123,15 @@ class FakeSession:
         if handler is None:
             raise self._refusal(wire.BAD_REQUEST, f"the fake host doesn't know {op!r}")
         return handler(app, args)
+
+    def _planned(self, op: str) -> LongshoreError | None:
+        """How a request is to fail. One that ends the session is raised at once."""
+        failures = self._fake._failures.get(op)
+        error = failures.pop(0) if failures else None
+        if isinstance(error, ConnectionLostError):
+            self.close()
+            raise error
+        return error
 
     def beat(self) -> None:
         """A fake host knows no time."""
@@ -224,6 +229,8 @@ class FakeSession:
 
     def _switch(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:
         app.running = args["release"]
+        if args.get("verify") and (error := self._planned(wire.VERIFY)) is not None:
+            raise error
         return {"from": app.current}
 
     def _verify(self, app: FakeApp, args: Mapping[str, Any]) -> dict[str, Any]:

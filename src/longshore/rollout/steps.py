@@ -10,7 +10,7 @@ from longshore.agent import wire
 from longshore.console import Output, bytes_text
 from longshore.inventory.model import Migrate
 from longshore.remote.session import Event, Session
-from longshore.render.pack import pack
+from longshore.render.pack import Packer
 from longshore.rollout.hooks import run_hooks
 from longshore.rollout.moves import Move, Story
 
@@ -31,6 +31,7 @@ class Steps:
         self.beside: dict[str, tuple[str, ...]] = {}
         """Host to the services of which the new release runs beside the old one."""
         self._noted: set[str] = set()
+        self._pack = Packer()
         self.closed: set[str] = set()
         """Hosts that have gone back from the release, and start nothing of the one before: its schema is
         gone."""
@@ -116,7 +117,7 @@ class Steps:
             session.call(
                 wire.STAGE,
                 {**self._args(move), "manifest": move.bundle.manifest(), "auth": self.story.auth},
-                payload=b"" if move.staged else pack(move.bundle),
+                payload=b"" if move.staged else self._pack(move.bundle),
                 on_event=self._teller(host),
             )
 
@@ -188,19 +189,16 @@ class Steps:
         if host not in self.beside:
             run_hooks("before_switch", move, self.story, session, self.output)
         self.output.step(host, "switching", move.release)
-        args = {**self._args(move), **self._out(host)}
+        args = {**self._args(move), **self._out(host), "verify": True}
         self.serving.discard(host)
         session.call(wire.SWITCH, args, on_event=self._teller(host))
-        self.verify(host)
         self._serves(host)
         run_hooks("after_switch", move, self.story, session, self.output)
         self.output.step(host, "healthy", move.release)
 
     def verify(self, host: str) -> None:
-        """Wait until what was switched to is good, or see that it still is."""
-        move = self.moves[host]
-        self.output.step(host, "verifying", move.release)
-        self.sessions[host].call(wire.VERIFY, self._args(move), on_event=self._teller(host))
+        """See that what was switched to is still good."""
+        self.sessions[host].call(wire.VERIFY, self._args(self.moves[host]), on_event=self._teller(host))
 
     def commit(self, host: str) -> None:
         """The release is the good one there from now on."""
@@ -251,6 +249,8 @@ class Steps:
                 if event["total"]:
                     detail += f" {bytes_text(event['done'])} of {bytes_text(event['total'])}"
                 self.output.step(host, "pulling", detail)
+            elif kind == "verify":
+                self.output.step(host, "verifying", str(event["release"]))
             elif kind == "health":
                 self.output.step(host, "verifying", f"{event['service']}: {event['state']}")
             elif kind == "output":

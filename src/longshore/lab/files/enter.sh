@@ -1,7 +1,7 @@
 #!/bin/sh
 # Becomes a practice host. Started by the lab on the machine's side, ends as pid 1 of the host.
 #   LAB_JOIN    files to write 0 into: joins the host's control groups
-#   LAB_LEAF    the same, for the leaf of a v2 group, once the group is the host's root
+#   LAB_LEAF    the same, for a leaf of the group, once the group is the host's root
 #   LAB_CGROUPS v2, or words NAME=OPTIONS, one for each v1 tree
 #   LAB_LOWER   the read-only layers, uppermost first
 #   LAB_DISK    the host's folder: upper, work, root, docker, containerd
@@ -13,7 +13,7 @@ join)
     exec unshare --cgroup sh "$0" leave
     ;;
 leave)
-    # A v2 group that hands controllers down may hold no process itself.
+    # The host's own processes are beside its containers (longshore.lab.cgroups.leaf).
     if [ -n "$LAB_LEAF" ]; then echo 0 >"$LAB_LEAF"; fi
     exec unshare --mount --propagation slave --net --pid --uts --ipc --fork --kill-child sh "$0" boot
     ;;

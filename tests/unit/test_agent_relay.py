@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from tests.unit.upstream import Upstream, digest_of
 
 from longshore.agent import kept, registry, relay, unbroken
+from longshore.agent import relayed as relayed_names
 from longshore.agent.engine import EngineError
 from longshore.agent.kept import Kept
 from longshore.agent.registry import NoUseError, Repository
@@ -540,7 +541,7 @@ def test_what_a_killed_agent_s_relay_left_goes_and_what_is_at_work_stays(relayed
     left = f"127.0.0.1:{port}/longshore-relay-{'0' * 32}@sha256:{'1' * 64}"
     others = f"127.0.0.1:{port}/shop/longshore-relay-x@sha256:{'1' * 64}", f"shop/api@sha256:{'1' * 64}"
     engine = Images(made.ref, left, *others)
-    relay.left_behind(engine)  # type: ignore[arg-type]
+    relayed_names.left_behind(engine)  # type: ignore[arg-type]
     assert engine.removed == [f"/images/{left}"]
 
 

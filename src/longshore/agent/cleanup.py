@@ -27,7 +27,7 @@ def cleanup(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     """
     preview = bool(args.get("preview"))
     if not preview:
-        from longshore.agent.relay import left_behind
+        from longshore.agent.relayed import left_behind
 
         left_behind(daily.engine)
     old = superfluous(daily)

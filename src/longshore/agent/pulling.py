@@ -123,7 +123,7 @@ class _Pull:
                         raise
             if relayed:
                 # Not where it failed: the next pull finds the layers then, and after that the name goes.
-                from longshore.agent.relay import untag
+                from longshore.agent.relayed import untag
 
                 untag(self.engine, relayed)
         finally:
@@ -190,7 +190,7 @@ class _Pull:
         if self.resuming is None or relay is None:
             return ""
         from longshore.agent.registry import NoUseError
-        from longshore.agent.relay import left_behind
+        from longshore.agent.relayed import left_behind
         from longshore.agent.unbroken import OverError
 
         image = relay.image

@@ -1,4 +1,4 @@
-"""The name that an image has in the engine while a relay brings it, and what a killed agent's relay has left."""
+"""The name that an image has in the engine while a relay brings it, and what a killed agent's relay left."""
 
 import re
 import socket

@@ -300,6 +300,14 @@ def test_an_address_that_can_not_be_read_is_a_no(upstream: Upstream, relayed: Op
     assert "can't be read" in made.no_use
 
 
+def test_a_login_that_is_a_token_itself_is_posted_for_one(upstream: Upstream, relayed: Open) -> None:
+    upstream.token = "t0ken"
+    pull(relayed(auth={"identitytoken": "r3fresh", "serveraddress": "r.test"}), upstream)
+    (form,) = upstream.forms
+    assert "grant_type=refresh_token" in form and "refresh_token=r3fresh" in form
+    assert "r3fresh" not in str(upstream.seen)
+
+
 def test_a_token_that_has_run_out_is_asked_for_again(upstream: Upstream, relayed: Open) -> None:
     upstream.token = "first"
     made = relayed(auth={"username": "ann", "password": "pw"})

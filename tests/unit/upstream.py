@@ -65,6 +65,8 @@ class Upstream:
         """Where blobs are, when not here."""
         self.sent = 0
         """Bytes of blobs."""
+        self.forms: list[str] = []
+        """What was posted."""
         self.seen: list[tuple[str, dict[str, str]]] = []
         """Method and path, and the headers by small letters."""
         upstream = self
@@ -74,6 +76,10 @@ class Upstream:
                 upstream._answer(self)
 
             do_HEAD = do_GET  # noqa: N815 - the library's name
+
+            def do_POST(self) -> None:
+                upstream.forms.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                upstream._answer(self)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -180,5 +186,5 @@ class Upstream:
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
-        if request.command == "GET":
+        if request.command != "HEAD":
             request.wfile.write(data)

@@ -187,7 +187,12 @@ class _Place:
             connection.sock.settimeout(_SILENCE)
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             # Packed on the way, its bytes could not be counted.
-            sent = {"Accept-Encoding": "identity", "Connection": "close", **headers}
+            sent = {
+                "Accept-Encoding": "identity",
+                "Connection": "close",
+                "User-Agent": "longshore",
+                **headers,
+            }
             connection.request(method, target, body=body, headers=sent)
             return Answer(connection, connection.getresponse())
         except ssl.SSLCertVerificationError as error:

@@ -126,9 +126,11 @@ class Registry:
             return sorted(self.get(f"{repository}/tags/list")[0].get("tags") or [])
         return []
 
-    def put_image(self, name: str, base: Base, *sizes: int, script: str = "") -> list[tuple[str, int]]:
+    def put_image(
+        self, name: str, base: Base, *sizes: int, script: str = "", listed: bool = False
+    ) -> list[tuple[str, int]]:
         """Put ``repository:tag``: the base with layers of so many random bytes, which runs ``script`` or
-        sleeps. Gives those layers' digests and sizes."""
+        sleeps; ``listed``: in an index. Gives those layers' digests and sizes."""
         repository, _, tag = name.partition(":")
         layers, diffs, own = list(base.layers), list(base.diff_ids), []
         for size in sizes:
@@ -152,8 +154,16 @@ class Registry:
         }
         described = {"mediaType": CONFIG, **self._put(repository, json.dumps(config).encode())}
         document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
-        address = f"http://{self.address}/v2/{repository}/manifests/{tag}"
-        _send("PUT", address, json.dumps(document).encode(), MANIFEST)
+        address = f"http://{self.address}/v2/{repository}/manifests"
+        data, kind = json.dumps(document).encode(), MANIFEST
+        if listed:
+            digest = "sha256:" + hashlib.sha256(data).hexdigest()
+            _send("PUT", f"{address}/{digest}", data, kind)
+            entry = {"mediaType": kind, "digest": digest, "size": len(data)}
+            entry["platform"] = {"os": "linux", "architecture": base.config["architecture"]}
+            kind = LISTS[0]
+            data = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).encode()
+        _send("PUT", f"{address}/{tag}", data, kind)
         return own
 
     def _put(self, repository: str, data: bytes) -> dict[str, Any]:

@@ -24,6 +24,10 @@ def cleanup(daily: Daily, args: Dict[str, Any]) -> Dict[str, Any]:
     Gives ``images``, ``bytes`` (of them; up to, in a preview, as images share layers) and ``cache_bytes``.
     """
     preview = bool(args.get("preview"))
+    if not preview:
+        from longshore.agent.relayed import left_behind
+
+        left_behind(daily.engine)
     old = superfluous(daily)
     before = 0 if preview or not old else _layers(daily.engine)
     removed = []

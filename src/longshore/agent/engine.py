@@ -94,11 +94,21 @@ class Engine:
             return json.loads(data)
         return data
 
+    def connection(self) -> Connection:
+        """A new connection, for a call that gives its answer bit by bit."""
+        return Connection(self.path, timeout=300.0)
+
     def stream(
-        self, method: str, path: str, query: Dict[str, str], headers: Optional[Dict[str, str]] = None
+        self,
+        method: str,
+        path: str,
+        query: Dict[str, str],
+        headers: Optional[Dict[str, str]] = None,
+        connection: Optional[Connection] = None,
     ) -> Iterator[Dict[str, Any]]:
-        """Call the API and give the JSON values of the answer as they come, on a connection of its own."""
-        connection = Connection(self.path, timeout=300.0)
+        """Call the API and give the JSON values of the answer as they come, on a connection of its own, or on
+        one by which the caller can abort it."""
+        connection = connection or self.connection()
         try:
             response = self._send(connection, method, path, query, None, headers)
             if response.status >= 400:
@@ -241,10 +251,14 @@ class Engine:
                 raise
 
     def pull(
-        self, ref: str, platform: Optional[str], auth: Optional[Dict[str, str]]
+        self,
+        ref: str,
+        platform: Optional[str],
+        auth: Optional[Dict[str, str]],
+        connection: Optional[Connection] = None,
     ) -> Iterator[Dict[str, Any]]:
         """Pull an image and give the engine's progress lines. Raises ``EngineError``, also for an error
-        that comes in the stream, after status 200."""
+        that comes in the stream, after status 200. The engine gives it up when ``connection`` is aborted."""
         query = {"fromImage": ref}
         if platform:
             query["platform"] = platform
@@ -253,7 +267,7 @@ class Engine:
             import base64
 
             headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
-        for line in self.stream("POST", "/images/create", query, headers):
+        for line in self.stream("POST", "/images/create", query, headers, connection):
             if "error" in line:
                 raise EngineError(500, str(line["error"]))
             yield line

@@ -107,6 +107,14 @@ class Connection:
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
         return Answer(self)
 
+    def abort(self) -> None:
+        """End what another thread reads here; to that it is an answer that ended too early."""
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
     def close(self) -> None:
         if self._socket is not None:
             self._file.close()

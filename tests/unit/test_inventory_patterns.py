@@ -135,3 +135,8 @@ def test_a_choice_that_leaves_nothing_is_a_sentence(
     with pytest.raises(InventoryError) as raised:
         select(loaded(tmp_path, TWO_APPS), limit, app)
     assert sentence in str(raised.value)
+
+
+def test_a_regular_expression_of_the_persons_warns_nobody(recwarn: pytest.WarningsRecorder) -> None:
+    assert not patterns.match("~[[x]", hosts=HOSTS, groups=GROUPS)
+    assert not list(recwarn)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 from longshore.errors import InventoryError, Where
@@ -110,7 +111,9 @@ class _Finder:
 
     def _regex(self, text: str) -> set[str]:
         try:
-            regex = re.compile(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of what "[[" may come to mean
+                regex = re.compile(text)
         except (re.error, OverflowError, RecursionError) as error:
             raise InventoryError(
                 f"The regular expression {text!r} can't be read: {error}.", where=self._where

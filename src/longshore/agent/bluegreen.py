@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from longshore.agent import certificates, maintenance, out, overlays, pages, pausing, sharing
+from longshore.agent import certificates, gently, maintenance, out, overlays, pages, pausing, sharing
 from longshore.agent.compose import Compose
 from longshore.agent.draining import drained
 from longshore.agent.drift import Finding
@@ -206,10 +206,14 @@ class BlueGreen:
             for one in new:
                 self._line(f"{one['name']} starts beside the old")
                 self.engine.request("POST", f"/containers/{one['id']}/start")
+                if any(other["state"] == "running" for other in before):
+                    gently.begin(self.engine, one["id"])
             chosen = {*keep, *(one["id"] for one in new)}
             if new:
                 self._connect_ahead(name, [one["id"] for one in new])
                 self._watch({name: facts}, chosen)
+            for ident in chosen:  # also what a run before this one has brought and left
+                gently.end(self.engine, ident)
         except BaseException:
             self._remove([one["id"] for one in made])
             raise

@@ -141,6 +141,7 @@ def test_an_option_without_its_value_is_named_as_it_is_typed(project: Path) -> N
         (("rendr", "--env", "prod"), "error: There is no task 'rendr'. Did you mean render?\n"),
         (("frobnicate",), "error: There is no task 'frobnicate'. `longshore --list` shows all.\n"),
         (("render", "--evn", "prod"), "error: render has no option --evn. Did you mean --env or --set?\n"),
+        (("exec", "--env", "prod"), "error: exec needs: service. `longshore exec --help` shows how.\n"),
         (("render", "prod"), "error: render takes no word 'prod'. An environment is given as --env prod.\n"),
     ],
 )

@@ -9,6 +9,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 _NO_IDEA = re.compile(r"No idea what (['\"])(.*)\1 is!", re.DOTALL)
+_MISSING = re.compile(r"'(.+)' did not receive required positional arguments: (.+)", re.DOTALL)
 
 
 class TypedProgram(Program):
@@ -30,10 +31,14 @@ class TypedProgram(Program):
         try:
             super().parse_tasks()
         except ParseError as error:
+            context = error.context
+            if missing := _MISSING.fullmatch(str(error)):
+                task, names = missing[1], missing[2].replace("'", "")
+                said = f"error: {task} needs: {names}. `longshore {task} --help` shows how."
+                raise ParseError(said, context) from None
             found = _NO_IDEA.fullmatch(str(error))
             if found is None:
                 raise
-            context = error.context
             task = context.name if context is not None and context.name else ""
             flags = dict(context.flags) if context is not None and task else {}
             if "--env" in flags and flags["--env"].got_value:

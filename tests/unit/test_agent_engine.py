@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from longshore.agent import gently
 from longshore.agent.bluegreen import BlueGreen
 from longshore.agent.engine import CONFIG_HASH, SERVICE, Engine, EngineError, moment
 from longshore.agent.store import AppStore
@@ -128,10 +129,14 @@ def test_a_container_that_was_made_to_compare_with_goes_with_all_that_was_made_f
     engine: Any = _Beside(changed=changed)
     blue = BlueGreen(engine, store, "0" * 12, lambda kind, **facts: None)
     monkeypatch.setattr(blue.compose, "create_beside", lambda *_: setattr(engine, "made", True))
-    monkeypatch.setattr(blue, "_watch", lambda *_: None)
+    monkeypatch.setattr(blue, "_watch", lambda *_: weights.append("good"))
+    weights: list[str] = []
+    monkeypatch.setattr(gently, "begin", lambda _, ident: weights.append(f"less for {ident}"))
+    monkeypatch.setattr(gently, "end", lambda _, ident: weights.append(f"all for {ident}"))
     change = blue._beside("web", set())
     assert (change.keep, change.new) == (kept, new)
     assert engine.removed == removed
+    assert weights == (["less for made", "good", "all for made"] if changed else ["all for runs"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What comes up beside what serves gets less of the CPU until it is good: a small host has requests to answer.
+"""What comes up beside what serves gets less of the CPU until it is good: on a small host, requests go first.
 
 It is a weight, no limit: where there is CPU to spare, nothing is slower. It is written into the container's
 control group and not by the engine's update, which can't give back "no share asked for"; a container that is

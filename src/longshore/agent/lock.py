@@ -28,8 +28,8 @@ _RECORD = 1024
 
 @contextmanager
 def alone(path: str) -> Iterator[None]:
-    """Nobody else who asks for this lock has it meanwhile; whoever has it is waited for. ``path``: a file, which
-    is made where it is missing, or a folder, in which nothing is left."""
+    """Nobody else who asks for this lock has it meanwhile; whoever has it is waited for. ``path``: a file,
+    which is made where it is missing, or a folder, in which nothing is left."""
     flags = os.O_RDONLY if os.path.isdir(path) else os.O_WRONLY | os.O_CREAT
     handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:

@@ -155,7 +155,7 @@ def test_a_secret_that_the_check_printed_in_quotes_of_its_own_is_masked_in_the_s
     secret = '{"json":"0210zq","key":"v\\"alue"}'
     said = repr({"FIRST": "x" * 300, "SECRET": secret}) + "\n"
     full = {"State": {"Health": {"Log": [{"Output": said}]}}}
-    with pytest.raises(Refusal, match="its check says.*…x+.*SECRET") as caught:
+    with pytest.raises(Refusal, match=r"its check says.*…x+.*SECRET") as caught:
         _watch(FakeEngine([_raw("api", status="Up (unhealthy)")], full=full), api={})
     assert "0210zq" not in Masks([secret]).text(caught.value.message)
 

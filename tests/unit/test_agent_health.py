@@ -10,6 +10,7 @@ import pytest
 from longshore.agent import preflight
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch, describe, still_running
+from longshore.agent.masks import Masks
 from longshore.agent.pulling import registry_of
 
 
@@ -148,6 +149,15 @@ def test_unhealthy_is_told_with_the_checks_output() -> None:
     full = {"State": {"Health": {"Log": [{"Output": "curl: (7) refused\n"}]}}}
     with pytest.raises(Refusal, match=r"unhealthy.*refused"):
         _watch(FakeEngine([_raw("api", status="Up (unhealthy)")], full=full), api={})
+
+
+def test_a_secret_that_the_check_printed_in_quotes_of_its_own_is_masked_in_the_sentence() -> None:
+    secret = '{"json":"0210zq","key":"v\\"alue"}'
+    said = repr({"FIRST": "x" * 300, "SECRET": secret}) + "\n"
+    full = {"State": {"Health": {"Log": [{"Output": said}]}}}
+    with pytest.raises(Refusal, match=r"its check says.*…x+.*SECRET") as caught:
+        _watch(FakeEngine([_raw("api", status="Up (unhealthy)")], full=full), api={})
+    assert "0210zq" not in Masks([secret]).text(caught.value.message)
 
 
 def test_a_one_shot_is_good_when_it_has_exited_with_0() -> None:

@@ -34,6 +34,7 @@ def test_a_session_that_begins_takes_no_folder_away_that_is_just_being_made(
     others[0].join(5)
     assert work.put("layer", b"x", False) == 1
     work.remove()
+    assert os.listdir(tmp_path / "work") == []
 
 
 def _built(folder: Path, name: str) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from paramiko.ssh_exception import SSHException
 
+from longshore.errors import ConnectionLostError
+from longshore.remote.conversation import AgentSession
+from longshore.remote.ssh import _ChannelStream
 from longshore.remote.transport import (
     AUTHENTICATED,
     CHEAP_FIRST,
@@ -80,3 +84,33 @@ def test_a_server_is_asked_for_a_sign_of_life_only_when_nothing_has_come_and_is_
         transport.packetizer.source.heard += 20
         ask()
         assert len(sent) == KEEPALIVES
+
+
+def test_a_connection_that_breaks_while_something_is_sent_or_closed_is_a_sentence_and_no_traceback() -> None:
+    class Broken:
+        def settimeout(self, timeout: float | None) -> None:
+            """No matter."""
+
+        def sendall(self, data: memoryview) -> None:
+            raise EOFError
+
+        def close(self) -> None:
+            raise EOFError
+
+        def recv(self, size: int) -> bytes:
+            return b""
+
+        def recv_stderr_ready(self) -> bool:
+            return False
+
+        def exit_status_ready(self) -> bool:
+            return True
+
+        def recv_exit_status(self) -> int:
+            return -1
+
+    channel: Any = Broken()
+    session = AgentSession("h1", _ChannelStream(channel))
+    with pytest.raises(ConnectionLostError, match="the connection broke while the agent worked on `inspect`"):
+        session.call("inspect")
+    session.close()

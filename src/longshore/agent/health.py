@@ -279,7 +279,8 @@ class Watch:
             if detail["out_of_memory"]:
                 words += ", out of memory"
         elif detail["health_output"]:
-            words += f": its check says {last(detail['health_output'], 200)!r}"
+            # As it is: quoted once more, a secret that the program has quoted itself is in no known form.
+            words += f": its check says: {last(detail['health_output'].splitlines()[-1], 200)}"
         return Refusal(wire.UNHEALTHY, words, "", detail)
 
 

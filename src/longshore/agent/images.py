@@ -140,7 +140,7 @@ def _keep(layout: Layout, folder: str, tags: List[str]) -> str:
     """Take an OCI layout that a build wrote into the builder's, and return the image's digest."""
     os.makedirs(layout.blobs, mode=0o700, exist_ok=True)
     # Blobs that no index names are removed: another build's must not be looked at before it has said so.
-    with alone(os.path.join(layout.folder, "lock")):
+    with alone(layout.folder):
         return _take_in(layout, folder, tags)
 
 

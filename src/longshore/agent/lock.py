@@ -28,10 +28,15 @@ _RECORD = 1024
 
 @contextmanager
 def alone(path: str) -> Iterator[None]:
-    """Nobody else who asks for this file's lock has it meanwhile; whoever has it is waited for."""
-    with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Nobody else who asks for this lock has it meanwhile; whoever has it is waited for. ``path``: a file,
+    which is made where it is missing, or a folder, in which nothing is left."""
+    flags = os.O_RDONLY if os.path.isdir(path) else os.O_WRONLY | os.O_CREAT
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 class Lock:

@@ -24,7 +24,7 @@ class Work:
     def __init__(self, state_dir: str) -> None:
         parent = os.path.join(state_dir, "work")
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        with alone(os.path.join(parent, ".lock")):  # one that is just being made looks like one that was left
+        with alone(parent):  # one that is just being made looks like one that was left
             _sweep(parent)
             self.folder = tempfile.mkdtemp(prefix="run-", dir=parent)
             self._lock: Optional[IO[str]] = open(os.path.join(self.folder, "lock"), "w")  # noqa: SIM115 - held

@@ -215,7 +215,10 @@ class _ChannelStream:
     def send(self, data: bytes | memoryview) -> None:
         # sendall() of bytes copies the rest again for every packet; a view only moves.
         self._channel.settimeout(None)
-        self._channel.sendall(memoryview(data))  # type: ignore[arg-type, unused-ignore]
+        try:
+            self._channel.sendall(memoryview(data))  # type: ignore[arg-type, unused-ignore]
+        except EOFError as error:  # Paramiko's, of a connection that breaks at just this moment
+            raise ConnectionResetError("the connection is closed") from error
 
     def receive(self, timeout: float | None) -> bytes:
         self._channel.settimeout(timeout)
@@ -240,4 +243,5 @@ class _ChannelStream:
         return bool(self._channel.closed or self._channel.eof_received)
 
     def close(self) -> None:
-        self._channel.close()
+        with contextlib.suppress(EOFError):  # there is nobody any more to be told
+            self._channel.close()

@@ -87,8 +87,9 @@ def _create(tree: Hierarchy, steps: tuple[str, ...]) -> Path:
                     _inherit_cpuset(path)
             return path
         except OSError as gone:
-            # A group removed between the open and the read of its file answers "no such device".
-            if not left or gone.errno not in (errno.ENOENT, errno.ENODEV):
+            # A group removed between the open and the read of its file answers "no such device"; one that was
+            # there when it was to be made, and then isn't, "file exists".
+            if not left or gone.errno not in (errno.ENOENT, errno.ENODEV, errno.EEXIST):
                 raise
     raise AssertionError("unreachable")
 

@@ -269,7 +269,9 @@ def test_after_a_break_only_what_is_missing_is_fetched(
     assert second.startswith("127.0.0.1:") and second.endswith(upstream.index)
     assert engine.untagged == [second] and engine.has == {engine.ref}
     assert 0 < upstream.sent - (len(LAYER) - 400_000) < 200  # by which the beginning was known again
-    assert [one.rpartition("; ")[2] for one in told.notes] == ["it goes on by itself"] * 3
+    # The engine's own break, and one or both of the relay's: one that is over at once is not told.
+    assert {one.rpartition("; ")[2] for one in told.notes} == {"it goes on by itself"}
+    assert len(told.notes) in (2, 3)
     assert "broke off after 0.4 MB of 1.0 MB (unexpected EOF)" in told.notes[0]
     progress = [facts["done"] for kind, facts in told if kind == "pull"]
     assert progress == sorted(progress) and progress[-1] == len(LAYER)

@@ -234,8 +234,7 @@ class _Pull:
         line: Any = {}
         try:
             while line is not None:
-                while not relay.image.broken.empty():
-                    self._say_broken(relay.image.broken.get())
+                self._say_all_broken(relay)
                 if relay.no_use:
                     raise NoUseError(relay.no_use)
                 if relay.image.over:
@@ -248,11 +247,16 @@ class _Pull:
                     raise line
                 if line is not None:
                     yield line
+            self._say_all_broken(relay)
         finally:
             if line is not None:
                 connection.abort()
                 reading.join(_CANCELLED)
                 time.sleep(_CANCELLED)
+
+    def _say_all_broken(self, relay: "Relay") -> None:
+        while not relay.image.broken.empty():
+            self._say_broken(relay.image.broken.get())
 
 
 def _slept(seconds: float, given_up: Optional[Callable[[], bool]]) -> bool:

@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Iterator[str]:
 
     _Slow.asked = ()
     with Server(str(tmp_path / "docker.sock"), _Slow) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield str(tmp_path / "docker.sock")
         server.shutdown()
 

@@ -56,7 +56,7 @@ class FakeRegistry(BaseHTTPRequestHandler):
 def registry() -> Iterator[tuple[str, type[FakeRegistry]]]:
     handler = type("Handler", (FakeRegistry,), {"asked": [], "secured": False})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"127.0.0.1:{server.server_address[1]}", handler
     server.shutdown()

@@ -2,7 +2,7 @@
 
 It is a weight, no limit: where there is CPU to spare, nothing is slower. It is written into the container's
 control group and not by the engine's update, which can't give back "no share asked for"; a container that is
-started again has the usual one. Sources: the kernel's cgroup-v1/cpusets and cgroup-v2, "cpu.weight".
+started again has the usual one. Sources: the kernel's sched-design-CFS (cpu.shares), cgroup-v2 (cpu.weight).
 """
 
 import os

@@ -127,24 +127,24 @@ def _values(name: str, service: Map) -> Iterator[LongshoreError]:
 
 
 def _durations(owner: Map, path: str, keys: tuple[str, ...]) -> Iterator[LongshoreError]:
-    for key in keys:
-        value = owner.get(key)
-        if value is not None and not getattr(value, "unset", ()) and not _DURATION.fullmatch(str(value)):
-            yield RenderError(
-                f"{path}.{key} is {str(value)[:40]!r}, which is no duration to Compose.",
-                where=owner.where_of(key),
-                hint="Write it with its unit, as 30s, 1m30s or 2h.",
-            )
+    hint = "Write it with its unit, as 30s, 1m30s or 2h."
+    yield from _written_as(_DURATION, "duration", hint, owner, path, keys)
 
 
 def _sizes(owner: Map, path: str, keys: tuple[str, ...]) -> Iterator[LongshoreError]:
+    yield from _written_as(_SIZE, "size", "Write it as 512m or 2g.", owner, path, keys)
+
+
+def _written_as(
+    pattern: re.Pattern[str], what: str, hint: str, owner: Map, path: str, keys: tuple[str, ...]
+) -> Iterator[LongshoreError]:
     for key in keys:
         value = owner.get(key)
-        if value is not None and not getattr(value, "unset", ()) and not _SIZE.fullmatch(str(value)):
+        if value is not None and not getattr(value, "unset", ()) and not pattern.fullmatch(str(value)):
             yield RenderError(
-                f"{path}.{key} is {str(value)[:40]!r}, which is no size to Compose.",
+                f"{path}.{key} is {str(value)[:40]!r}, which is no {what} to Compose.",
                 where=owner.where_of(key),
-                hint="Write it as 512m or 2g.",
+                hint=hint,
             )
 
 

@@ -45,6 +45,7 @@ STEP = {step.name: step for step in STEPS} | {
         Step("commit", "every host is healthy, `committed.json` is about to be written", agent="committing"),
         Step("smoke-tested", "the smoke tests were good, no commit was sent", controller="before commit"),
         Step("commit, current moved", "`current` is new, the journal has no end", agent="moved"),
+        Step("migrating", "the migration has said its first word and takes 6 s more", agent="migrating"),
         Step("going back", "the old release runs again, the journal has no end", agent="ending: reverted"),
     )
 }
@@ -78,6 +79,10 @@ class Case:
     """The exit code that it must have, where that is one of the promises."""
     because: str = ""
     """What the command must have said: that it was this, and nothing else, which went wrong."""
+    migrates: bool = False
+    """The release has a migration, which is begun once and comes to its end."""
+    broken_off: bool = False
+    """The fault may end the migration's container."""
     next: str = "deploy"
     """What is typed first when all is over; then comes a deploy, which must do."""
 
@@ -184,6 +189,32 @@ def _controller() -> list[Case]:
     ]
 
 
+APP = "--set=longshore.apps.shop"
+_WORK = "echo begun >>/data/migrations; echo migrating; sleep 6; echo ended >>/data/migrations"
+_MIGRATION = f"{APP}.migrate={{service: web, command: [sh, -c, '{_WORK}']}}"
+
+
+def _migrating() -> list[Case]:
+    """A migration must not be begun twice, and only what ends its container may break it off."""
+
+    def case(title: str, do: Action, *, end: End = "old", broken_off: bool = False) -> Case:
+        one = at("migrating", title, do, end=end)
+        return replace(one, words=("deploy", _MIGRATION), migrates=True, broken_off=broken_off)
+
+    return [
+        case("controller killed", actions.kill_controller),
+        case("line cut", actions.cut),
+        case("line cut and healed", actions.cut_briefly, end="either"),
+        case("power off", actions.power_off, broken_off=True),
+        case("dockerd restarted", actions.restart_engine, end="either", broken_off=True),
+        case("dockerd killed", actions.kill_engine, end="either", broken_off=True),
+        case("agent killed", actions.kill_agent),
+        case("agent and guardian killed", actions.kill_agent_and_guardian),
+        case("Ctrl-C", actions.ctrl_c),
+        case("Ctrl-C twice", actions.ctrl_c_twice),
+    ]
+
+
 def _going_back() -> list[Case]:
     """The new release is bad, and something goes wrong on the way back, too."""
 
@@ -233,9 +264,8 @@ def _releases() -> list[Case]:
             because=f"the hook {name}",
         )
 
-    app = "--set=longshore.apps.shop"
-    no_check = f"{app}.services.web.health={{none: true}}"
-    migrate = f"{app}.migrate={{service: web, command: [sh, -c, 'exit 3']}}"
+    no_check = f"{APP}.services.web.health={{none: true}}"
+    migrate = f"{APP}.migrate={{service: web, command: [sh, -c, 'exit 3']}}"
     return [
         bad(
             "exits at once",
@@ -261,14 +291,14 @@ def _releases() -> list[Case]:
             "exits after 5 s, without a health check",
             "`stability: 8s`; a service without a health check",
             "exited with code 3",
-            (no_check, f"{app}.stability=8s"),
+            (no_check, f"{APP}.stability=8s"),
             EXIT_AFTER="'5'",
         ),
         bad(
             "exits after 5 s, healthy before",
             "`stability: 8s`; the health check says healthy in the first second",
             "exited with code 3",
-            (f"{app}.stability=8s",),
+            (f"{APP}.stability=8s",),
             EXIT_AFTER="'5'",
         ),
         bad(
@@ -442,6 +472,7 @@ def _disk() -> list[Case]:
 CASES: tuple[Case, ...] = (
     *_at_every_step(),
     *_controller(),
+    *_migrating(),
     *_going_back(),
     *_releases(),
     *_at_once(),

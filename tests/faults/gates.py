@@ -78,6 +78,22 @@ def in_the_middle_of_compose(owner: Any) -> None:
     owner.up = up
 
 
+def in_the_middle_of_a_migration(owner: Any) -> None:
+    """Stop at the first word of a one-off container, while that works on."""
+    real = owner.one_off
+
+    @functools.wraps(real)
+    def one_off(self: Any, service: str, words: Any, name: str, on_line: Any, *more: Any, **rest: Any) -> Any:
+        def look(line: str) -> None:
+            if "migrating" in line:
+                stop_at("migrating")
+            on_line(line)
+
+        return real(self, service, words, name, look, *more, **rest)
+
+    owner.one_off = one_off
+
+
 def move_the_clock() -> None:
     """``time.time()`` of the agent is what the file ``clock`` says; monotonic time is the kernel's."""
     real = time.time
@@ -103,6 +119,7 @@ def install() -> None:
     before(journal.Journal, "begin", "not begun")
     after(journal.Journal, "begin", "begun")
     in_the_middle_of_compose(compose.Compose)
+    in_the_middle_of_a_migration(compose.Compose)
     before(health.Watch, "run", "verifying")
     before(store.AppStore, "write_committed", "committing")
     after(store.AppStore, "write_committed", "written")

@@ -320,6 +320,10 @@ class Ground:
         """The content of the app's named volume on a host."""
         return self.disk(host) / "var/lib/docker/volumes" / f"{APP}_data" / "_data"
 
+    def migrations(self, host: str) -> Path:
+        """Where the migrations of the cases write down that they were begun, and ended."""
+        return self.volume(host) / "migrations"
+
 
 CLEAN = """
 for one in $(docker ps -aq); do docker rm -f -v "$one"; done

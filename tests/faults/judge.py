@@ -37,6 +37,14 @@ def after_the_next(seen: Mapping[str, Seen], version: int) -> list[str]:
     return wrong
 
 
+def of_the_migration(seen: Mapping[str, Seen], *, broken_off: bool) -> list[str]:
+    """It was begun once in the fleet, and ended, unless the fault was the end of its container."""
+    words = [word for one in seen.values() for word in one.migrations]
+    begun, ended = words.count("begun"), words.count("ended")
+    wrong = [] if begun == 1 else [f"the migration was begun {begun} times"]
+    return wrong if ended == begun or broken_off else [*wrong, "the migration was broken off"]
+
+
 def mixed(seen: Mapping[str, Seen]) -> bool:
     """Whether the hosts serve different versions."""
     return len({one.version for one in seen.values()}) > 1

@@ -50,6 +50,8 @@ class Seen:
     """The volume holds every byte that was put there."""
     staged: tuple[str, ...] = field(default=())
     """Releases that were brought and never committed."""
+    migrations: tuple[str, ...] = field(default=())
+    """``begun`` and ``ended``, as the migrations wrote it down in the volume."""
 
     @property
     def version(self) -> int | None:
@@ -79,6 +81,7 @@ def look_at(ground: Ground, host: str) -> Seen:
     current = link.readlink().name if link.is_symlink() else None
     releases = [one for one in state.glob("releases/*") if not one.name.startswith(".")]
     precious = ground.volume(host) / "precious"
+    migrations = ground.migrations(host)
     return Seen(
         host=host,
         answers=tuple(answers),
@@ -94,6 +97,7 @@ def look_at(ground: Ground, host: str) -> Seen:
         volumes=tuple(sorted(ground.inside(host, ["docker", "volume", "ls", "-q"]).split())),
         precious=precious.exists() and precious.read_bytes() == ground.precious[host],
         staged=tuple(sorted(one.name for one in releases if not (one / "committed.json").exists())),
+        migrations=tuple(migrations.read_text().split()) if migrations.exists() else (),
     )
 
 
@@ -163,6 +167,11 @@ def unfinished(state: Path) -> bool:
         if step in ("switch", "commit", "reverted"):
             begun = step == "switch"
     return begun
+
+
+def any_locked(ground: Ground) -> bool:
+    """Whether somebody holds the lock of any host."""
+    return any(locked(ground.state(host) / "lock") for host in ground.hosts)
 
 
 def locked(path: Path) -> bool:

@@ -106,6 +106,7 @@ def do_fault(ground: Ground, case: Case) -> Fault:
         ground.end_runs()
     for host in ground.hosts:
         ground.disarm(host)
+        ground.migrations(host).unlink(missing_ok=True)
     deploys = case.words[0] == "deploy"
     new = ground.next_version(good=case.good) if deploys else 0
     if step is not None and step.agent:
@@ -134,6 +135,8 @@ def do_fault(ground: Ground, case: Case) -> Fault:
         wrong.append("agents are still at work long after the lease")
     ground.power_on()
     ground.calm()
+    if case.migrates:  # with nobody left who waits for it, it has the lock until it ends
+        wait_until(lambda: not observe.any_locked(ground), timeout=30, pause=0.2)
     after = observe.look(ground, ground.hosts)
     said = "\n".join(f"$ {' '.join(one.words)}\n{one.said}" for one in ground.runs)
     return Fault(new, code, after, tuple(wrong), said)
@@ -170,6 +173,8 @@ def _as_expected(case: Case, fault: Fault, old: int, ground: Ground) -> list[str
         wrong.append("the command ended with 1, and the new release is everywhere")
     if case.code is not None and fault.code != case.code:
         wrong.append(f"the command ended with {fault.code}, not {case.code}")
+    if case.migrates:
+        wrong += judge.of_the_migration(fault.after, broken_off=case.broken_off)
     if case.because not in fault.said:
         wrong.append(f"the command did not say: {case.because}")
     meant = case.words[0] != "deploy" or case.at == "lock" or case.small_disk or case.because

@@ -74,3 +74,24 @@ def test_it_notices_a_fleet_that_is_mixed_and_records_that_lie() -> None:
     assert judge.mixed({"h1": WHOLE, "h2": other})
     assert judge.settled({"h2": other})
     assert judge.settled({"h1": replace(WHOLE, unfinished=True)})
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        (("begun", "ended"), (), []),
+        (("begun",), (), ["the migration was broken off"]),
+        (("begun", "ended"), ("begun", "ended"), ["the migration was begun 2 times"]),
+        (
+            ("begun", "ended"),
+            ("begun",),
+            ["the migration was begun 2 times", "the migration was broken off"],
+        ),
+        ((), (), ["the migration was begun 0 times"]),
+    ],
+)
+def test_of_a_migration_it_notices(here: tuple[str, ...], there: tuple[str, ...], said: list[str]) -> None:
+    seen = {"h1": replace(WHOLE, migrations=here), "h2": replace(WHOLE, host="h2", migrations=there)}
+    assert judge.of_the_migration(seen, broken_off=False) == said
+    may_be = [one for one in said if "broken off" not in one]
+    assert judge.of_the_migration(seen, broken_off=True) == may_be

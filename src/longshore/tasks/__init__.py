@@ -12,10 +12,11 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+import longshore.lean  # isort: split
+
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-import longshore
 from longshore.tasks.typed import TypedProgram
 
 _MODULES = (

@@ -287,6 +287,8 @@ def test_a_terminal_that_is_not_utf_8_gets_a_question_mark_and_no_crash(
         (["--app", "shop", "--app", "blog"], "--app is given twice."),
         (["--limit", ""], "--limit is empty. Leave it out for all hosts."),
         (["--app", " "], "--app is empty."),
+        (["--plan", ""], "--plan is empty. Give it a value, or leave it out."),
+        (["--canary="], "--canary is empty."),
     ],
 )
 def test_an_option_that_is_given_twice_or_empty_touches_no_host(

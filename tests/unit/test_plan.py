@@ -22,7 +22,7 @@ from longshore.plan import HostPlan, Plan, grouped, make_plan, new_salt, questio
 from longshore.plan.balanced import with_leaving
 from longshore.plan.make import changes_between
 from longshore.plan.release import Models, of_bundle
-from longshore.plan.saved import check, check_choice, load, save
+from longshore.plan.saved import check, check_choice, check_place, load, save
 from longshore.plan.steps import steps
 from longshore.plan.veil import Veil
 from longshore.plan.words import lines
@@ -418,3 +418,15 @@ def test_what_hosts_have_in_common_is_read_once_and_what_differs_for_each(
     assert len(reads) == 1
     assert [level(same, LEVEL="debug"), level(same), level(other)] == ["debug", "info", "info"]
     assert len(reads) == 3
+
+
+def test_that_a_plan_can_not_be_saved_is_said_before_a_host_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_place(str(tmp_path / "plan.json"))
+    for path, says in (
+        (tmp_path, "this is a folder"),
+        (tmp_path / "missing" / "p", "there is no such folder"),
+        (tmp_path / "file" / "p", "this is no folder"),
+    ):
+        with pytest.raises(LongshoreError, match=says):
+            check_place(str(path))

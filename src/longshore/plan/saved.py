@@ -42,6 +42,20 @@ class SavedPlan:
         return f"Look again, and save it again: `invoke plan --env {self.environment} --save {self.path}`."
 
 
+def check_place(path: str) -> None:
+    """Raises ``LongshoreError`` when :func:`save` can't write there: before hosts are asked for a plan."""
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise LongshoreError(
+            "the plan can't be saved: this is a folder", where=path, hint="Name a file in it."
+        )
+    if not folder.is_dir():
+        there = "this is no folder" if folder.exists() else "there is no such folder"
+        raise LongshoreError(f"the plan can't be saved: {there}", where=str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise LongshoreError("the plan can't be saved: the folder can't be written to", where=str(folder))
+
+
 def save(
     path: str,
     plans: Sequence[Plan],

@@ -42,7 +42,10 @@ _NARROWING = {
     "service": "Leave it out for all of them.",
     "host": "Leave it out for all hosts.",
 }
-"""Options that must not be empty: a shell variable that isn't set would mean every host."""
+"""What to say of options that are empty: a shell variable that isn't set would mean every host."""
+
+_MAY_BE_EMPTY = frozenset({"why"})
+"""All others must not: `deploy --plan "$PLAN"` would deploy what nobody has reviewed."""
 
 
 ACCEPT_NEW = "accept_new"
@@ -70,8 +73,8 @@ class _Single(Argument):
         if self.raw_value is not None:
             more = f" Both patterns together: {flag} '{self.raw_value}:{value}'." if flag == "--limit" else ""
             raise ParseError(f"error: {flag} is given twice.{more}")
-        hint = _NARROWING.get(self.names[0])
-        if hint and not str(value).strip():
+        if not str(value).strip() and self.names[0] not in _MAY_BE_EMPTY:
+            hint = _NARROWING.get(self.names[0], "Give it a value, or leave it out.")
             raise ParseError(f"error: {flag} is empty. {hint}")
         self.raw_value = value
         self._value = self._plain_kind(value) if cast else value

@@ -32,6 +32,10 @@ def plan(
     """Show what a deploy would change, and what was changed by hand; exit code 2 when there is something."""
     from longshore.tasks.fleet import open_fleet
 
+    if save:
+        from longshore.plan.saved import check_place
+
+        check_place(save)
     with open_fleet(
         env=env, app=app, limit=limit, json=json, overrides=set or (), ahead=True, values=True
     ) as fleet:

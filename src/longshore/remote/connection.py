@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar, NoReturn
@@ -37,6 +37,7 @@ from longshore.remote.hostkeys import KnownHosts, KnownKeys
 from longshore.remote.keys import AuthRefusedError, KeyAuth, KeyRing
 from longshore.remote.proxy_command import ProxySocket
 from longshore.remote.route import Route
+from longshore.remote.sockets import Early, Handshakes, open_socket
 
 RETRIES = 8
 """Times that a connection is tried again which sshd dropped before its greeting (``MaxStartups``)."""
@@ -56,14 +57,14 @@ def tell_person(text: str) -> None:
 class Opener:
     """Opens the connections of one run. Safe to use from several threads.
 
-    ``handshakes`` bounds how many handshakes one sshd sees from us at once; its default ``MaxStartups``
-    begins to drop them at ten. ``tell`` says what was done that the person should know.
+    ``handshakes`` bounds how many one sshd sees from us at once. ``tell`` says what was done that the person
+    should know.
     """
 
     def __init__(
         self,
         *,
-        handshakes: int = 8,
+        handshakes: Handshakes | None = None,
         ask: Callable[[str], str] = ask_person,
         known_hosts: KnownHosts | None = None,
         tell: Callable[[str], None] = tell_person,
@@ -71,17 +72,20 @@ class Opener:
         self.known_hosts = known_hosts or KnownHosts()
         self.tell = tell
         self._ring = KeyRing(ask)
-        self._handshakes = handshakes
+        self._handshakes = handshakes or Handshakes()
         self._lock = threading.Lock()
-        self._slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
         self._hops: dict[tuple[Route, ...], fabric.Connection] = {}
         self._hop_locks: dict[tuple[Route, ...], threading.Lock] = {}
 
-    def open(self, route: Route) -> fabric.Connection:
-        """A connected, authenticated connection. Raises ``HostError`` with a sentence."""
+    def open(self, route: Route, early: Early | None = None) -> fabric.Connection:
+        """A connected, authenticated connection; over ``early``, where that is there already. Raises
+        ``HostError`` with a sentence."""
         for attempt in range(RETRIES + 1):
             try:
-                with self._slot(route):
+                if early is not None and attempt == 0:
+                    with contextlib.closing(early):
+                        return self._open_once(route, early)
+                with self._handshakes.slot(route.hostname, route.port):
                     return self._open_once(route)
             except _DroppedError as error:
                 if attempt == RETRIES:
@@ -102,16 +106,8 @@ class Opener:
             with contextlib.suppress(Exception):
                 hop.close()
 
-    @contextlib.contextmanager
-    def _slot(self, route: Route) -> Iterator[None]:
-        with self._lock:
-            key = (route.hostname, route.port)
-            slot = self._slots.setdefault(key, threading.BoundedSemaphore(self._handshakes))
-        with slot:
-            yield
-
-    def _open_once(self, route: Route) -> fabric.Connection:
-        sock = self.socket(route)
+    def _open_once(self, route: Route, early: Early | None = None) -> fabric.Connection:
+        sock = self.socket(route, early)
         started = time.monotonic()
         known = self.known(route)
         connection = _Connection(
@@ -152,20 +148,14 @@ class Opener:
             without_port=route.hostname if not route.key_alias and route.port != 22 else "",
         )
 
-    def socket(self, route: Route) -> Any:
+    def socket(self, route: Route, early: Early | None = None) -> Any:
         """A way to the host's sshd: TCP, a channel through its hops, or its ProxyCommand."""
         if route.jumps:
             return self._through(route)
         if route.proxy_command:
             return ProxySocket.start(route.proxy_command)
         try:
-            return transports.open_socket(
-                route.hostname,
-                route.port,
-                timeout=route.connect_timeout,
-                family=route.family,
-                keepalive=route.keepalive,
-            )
+            return early.take() if early and early.place == route.place else open_socket(route.place)
         except OSError as error:
             raise socket_error(route, error) from error
 

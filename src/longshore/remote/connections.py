@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longshore.errors import HostError
+from longshore.remote.route import Routes
 from longshore.remote.session import Link
+from longshore.remote.sockets import Early, Handshakes
 
 if TYPE_CHECKING:
     from longshore.inventory.model import Environment, Host
     from longshore.remote.become import PasswordSource
     from longshore.remote.connection import Opener
-    from longshore.remote.route import Routes
 
 
 _accepting = threading.Event()
@@ -51,15 +52,16 @@ class Connections:
     ) -> None:
         self._state_dir = state_dir
         self._state_dirs = state_dirs or {}
-        self._connect_timeout = connect_timeout
-        self._accept_new = accept_new or _accepting.is_set()
-        self._handshakes = handshakes
-        self._ssh_config = ssh_config
+        self._handshakes = Handshakes(handshakes)
+        self._routes = Routes(
+            connect_timeout=connect_timeout,
+            accept_new=accept_new or _accepting.is_set(),
+            config=ssh_config,
+        )
         self._ask = ask
         self._lock = threading.Lock()
         self._source: PasswordSource | None = None
         self._opener: Opener | None = None
-        self._routes: Routes | None = None
         self._links: list[Link] = []
 
     @classmethod
@@ -81,16 +83,27 @@ class Connections:
 
             link = LocalLink(host, self._passwords(), state_dir=state_dir)
         else:
-            from longshore.remote.ssh import SshLink
+            early = self._early(host)
+            try:
+                from longshore.remote.ssh import SshLink
 
-            routes, opener = self._roads()
-            route = routes.to(host)
-            ssh = SshLink(host, route, opener, self._passwords(), state_dir=state_dir)
-            ssh.open()
+                route = self._routes.to(host)
+                ssh = SshLink(host, route, self._opens(), self._passwords(), state_dir=state_dir)
+                ssh.open(early)
+            finally:
+                if early is not None:
+                    early.close()
             link = ssh
         with self._lock:
             self._links.append(link)
         return link
+
+    def _early(self, host: Host) -> Early | None:
+        """A connection that its sshd gets ready for while Paramiko is imported here."""
+        if self._opener is not None:  # it is imported
+            return None
+        place = self._routes.place(host)
+        return Early.to(place, self._handshakes) if place is not None else None
 
     def _passwords(self) -> PasswordSource:
         from longshore.remote.become import PasswordSource, ask_person
@@ -100,20 +113,14 @@ class Connections:
                 self._source = PasswordSource(self._ask or ask_person)
             return self._source
 
-    def _roads(self) -> tuple[Routes, Opener]:
+    def _opens(self) -> Opener:
         from longshore.remote.become import ask_person
         from longshore.remote.connection import Opener
-        from longshore.remote.route import Routes
 
         with self._lock:
-            if self._opener is None or self._routes is None:
+            if self._opener is None:
                 self._opener = Opener(handshakes=self._handshakes, ask=self._ask or ask_person)
-                self._routes = Routes(
-                    connect_timeout=self._connect_timeout,
-                    accept_new=self._accept_new,
-                    config=self._ssh_config,
-                )
-            return self._routes, self._opener
+            return self._opener
 
     def close(self) -> None:
         """Close every link that was opened, and the bastions under them."""

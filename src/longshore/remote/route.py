@@ -21,6 +21,7 @@ from longshore.inventory.model import Host, SshSettings
 from longshore.records import dataclass
 from longshore.remote import ssh_config
 from longshore.remote.hostkeys import entry_name
+from longshore.remote.sockets import Place
 
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 MAX_JUMPS = 8
@@ -75,6 +76,11 @@ class Route:
     family: str
     """``any``, ``inet`` or ``inet6``."""
 
+    @property
+    def place(self) -> Place:
+        """Where its sshd listens, whatever the way there."""
+        return Place(self.hostname, self.port, self.connect_timeout, self.keepalive, self.family)
+
 
 class Routes:
     """Finds routes, with the ssh_config files read once. Safe to use from several threads."""
@@ -95,17 +101,21 @@ class Routes:
     def find(self, name: str, ssh: SshSettings) -> Route:
         """The route for these settings."""
         try:
-            parsed, config_file = _parsed(ssh.common_args)
+            options, config_file = _options(ssh)
         except HostError as error:
             raise HostError(error.message, where=name, hint=error.hint) from None
-        options = dict(parsed)
-        if ssh.user:
-            options["user"] = ssh.user
-        if ssh.port:
-            options["port"] = str(ssh.port)
-        if ssh.identity_file:
-            options["identityfile"] = [ssh.identity_file, *options.get("identityfile", [])]
         return self._find(name, ssh.address, options, config_file, depth=0)
+
+    def place(self, host: Host) -> Place | None:
+        """Where the host is, when that can be told without Paramiko: no ssh_config has a say in it, and
+        there is no way but TCP. ``None`` also for what :meth:`to` refuses."""
+        try:
+            options, config_file = _options(host.ssh)
+            if self._config_of(config_file).says_where or {"proxyjump", "proxycommand"} & options.keys():
+                return None
+            return _place(host.name, host.ssh.address, options, self._connect_timeout)
+        except HostError:
+            return None
 
     def _find(
         self, name: str, address: str, options: Mapping[str, Any], config_file: Path | None, *, depth: int
@@ -118,8 +128,8 @@ class Routes:
             )
         found = self._lookup(name, address, config_file, options)
         user = str(found.get("user") or getpass.getuser())
-        port = _number(name, "Port", found.get("port"), 22)
-        hostname = str(found.get("hostname") or address)
+        place = _place(name, address, found, self._connect_timeout)
+        hostname, port = place.hostname, place.port
         alias = found.get("hostkeyalias")
         jumps: tuple[Route, ...] = ()
         jump = found.get("proxyjump")
@@ -154,11 +164,9 @@ class Routes:
             hash_known_hosts=_yes(found.get("hashknownhosts")),
             jumps=jumps,
             proxy_command=ssh_config.expand(str(proxy), tokens) if proxy else None,
-            connect_timeout=float(
-                _number(name, "ConnectTimeout", found.get("connecttimeout"), 0) or self._connect_timeout
-            ),
-            keepalive=float(_number(name, "ServerAliveInterval", found.get("serveraliveinterval"), 0) or 15),
-            family=str(found.get("addressfamily", "any")).lower(),
+            connect_timeout=place.timeout,
+            keepalive=place.keepalive,
+            family=place.family,
         )
 
     def _jumps(self, name: str, text: str, config_file: Path | None, depth: int) -> tuple[Route, ...]:
@@ -179,13 +187,17 @@ class Routes:
             )
         return tuple(routes)
 
-    def _lookup(
-        self, name: str, address: str, config_file: Path | None, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _config_of(self, config_file: Path | None) -> ssh_config.Config:
         with self._lock:
             if config_file not in self._configs:
                 self._configs[config_file] = ssh_config.load(config_file or self._config)
-            config = self._configs[config_file]
+            return self._configs[config_file]
+
+    def _lookup(
+        self, name: str, address: str, config_file: Path | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        config = self._config_of(config_file)
+        with self._lock:
             try:
                 found = config.lookup(address, options)
             except Exception as error:  # paramiko's parser raises ValueError, KeyError and its own
@@ -194,6 +206,30 @@ class Routes:
         if options.get("identityfile"):
             found["identityfile"] = [*options["identityfile"], *found.get("identityfile", [])]
         return found
+
+
+def _place(name: str, address: str, found: Mapping[str, Any], timeout: float) -> Place:
+    """Where these options say that a host is; ``timeout`` when they say none."""
+    return Place(
+        hostname=str(found.get("hostname") or address),
+        port=_number(name, "Port", found.get("port"), 22),
+        timeout=float(_number(name, "ConnectTimeout", found.get("connecttimeout"), 0) or timeout),
+        keepalive=float(_number(name, "ServerAliveInterval", found.get("serveraliveinterval"), 0) or 15),
+        family=str(found.get("addressfamily", "any")).lower(),
+    )
+
+
+def _options(ssh: SshSettings) -> tuple[dict[str, Any], Path | None]:
+    """What the inventory says, as options of ssh_config, and the file given with ``-F``."""
+    parsed, config_file = _parsed(ssh.common_args)
+    options = dict(parsed)
+    if ssh.user:
+        options["user"] = ssh.user
+    if ssh.port:
+        options["port"] = str(ssh.port)
+    if ssh.identity_file:
+        options["identityfile"] = [ssh.identity_file, *options.get("identityfile", [])]
+    return options, config_file
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ from longshore.remote.connection import Opener
 from longshore.remote.conversation import AgentSession
 from longshore.remote.deadline import left
 from longshore.remote.route import Route
+from longshore.remote.sockets import Early
 
 if TYPE_CHECKING:
     import docker
@@ -45,9 +46,10 @@ class SshLink:
         self._session: AgentSession | None = None
         self._engine: docker.DockerClient | None = None
 
-    def open(self) -> None:
-        """Connect now rather than on first use. Raises ``HostError``."""
-        self._connected()
+    def open(self, early: Early | None = None) -> None:
+        """Connect now rather than on first use; over ``early``, where that is there. Raises ``HostError``."""
+        if self._connection is None:
+            self._connection = self._opener.open(self.route, early)
 
     def session(self) -> AgentSession:
         """See :class:`longshore.remote.session.Link`."""

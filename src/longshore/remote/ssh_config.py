@@ -17,6 +17,10 @@ from longshore.errors import HostError
 USER_FILE = Path("~/.ssh/config")
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 MAX_INCLUDES = 16  # OpenSSH's own limit
+_WHERE = re.compile(
+    r"^\s*(?:hostname|port|proxyjump|proxycommand|addressfamily|connecttimeout|serveraliveinterval)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 class Config:
@@ -25,6 +29,11 @@ class Config:
     def __init__(self, text: str) -> None:
         self._parsed: Any = None
         self._text = text
+
+    @property
+    def says_where(self) -> bool:
+        """Whether it has a word about where any host is, or how one connects."""
+        return bool(_WHERE.search(self._text))
 
     def lookup(self, address: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options for ``address``, keys in lower case; ``options`` are what ``Match`` already knows."""

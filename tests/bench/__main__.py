@@ -20,7 +20,7 @@ ALONE: dict[str, Callable[[int], list[Figure]]] = {
     "inventory": lambda rounds: [startup.big_inventory(rounds)],
 }
 ON_HOSTS: dict[str, Callable[[Ground, int], list[Figure]]] = {
-    "nothing": lambda on, rounds: [fleet.nothing_to_do(on, rounds)],
+    "nothing": lambda on, rounds: fleet.nothing_to_do(on, rounds),
     "new": lambda on, rounds: [fleet.new_version(on, rounds)],
     "many": lambda on, rounds: many.cpu_per_host(on, rounds),
 }

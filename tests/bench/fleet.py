@@ -8,14 +8,15 @@ from pathlib import Path
 from tests.bench.ground import Ground
 from tests.bench.timing import Figure, Took, alternately, command, ratio
 
-PROGRAM = str(Path(sys.executable).with_name("longshore"))
-DEPLOY = (PROGRAM, "deploy", "--env", "try")
+WORDS = ("deploy", "--env", "try")
+DEPLOY = (str(Path(sys.executable).with_name("longshore")), *WORDS)
+BY_INVOKE = (str(Path(sys.executable).with_name("invoke")), *WORDS)
 
 FLOOR = "ssh+compose"
 
 
-def nothing_to_do(ground: Ground, rounds: int) -> Figure:
-    """Both are asked for what runs already."""
+def nothing_to_do(ground: Ground, rounds: int) -> list[Figure]:
+    """All are asked for what runs already: by our own command, by Invoke's, and by the floor."""
     image = ground.take()
     ground.longshore(image)
     ground.floor(image)
@@ -23,11 +24,16 @@ def nothing_to_do(ground: Ground, rounds: int) -> Figure:
     taken = alternately(
         {
             "longshore": lambda _: command(DEPLOY, cwd=ground.project.root),
+            "invoke": lambda _: command(BY_INVOKE, cwd=ground.project.root),
             FLOOR: lambda _: ground.floor(),
         },
         rounds,
     )
-    return ratio(f"nothing to do, {len(ground.hosts)} hosts", taken, "longshore", FLOOR, 0.6)
+    hosts = f"{len(ground.hosts)} hosts"
+    return [
+        ratio(f"nothing to do, {hosts}", taken, "longshore", FLOOR, 0.6),
+        ratio(f"nothing to do, {hosts}, invoke deploy", taken, "invoke", FLOOR, 0.6),
+    ]
 
 
 def new_version(ground: Ground, rounds: int) -> Figure:

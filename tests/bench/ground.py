@@ -103,6 +103,7 @@ def ground(*, hosts: int, versions: int, keep: bool, say: Callable[[str], None])
             project = Project(Path(folder), lab)
             project.inventory(*names)
             project.write("env/try.env", "")
+            project.write("tasks.py", (Path(__file__).parents[2] / "tasks.py").read_text())
             yield Ground(lab, project, names, images)
     finally:
         if not keep:

@@ -113,6 +113,7 @@ def ratio(
     what: str, taken: dict[str, list[Took]], ours: str, floor: str, goal: float | None = None
 ) -> Figure:
     """The median of ``ours`` over the median of ``floor``."""
+    taken = {name: taken[name] for name in (ours, floor)}
     medians = {name: median(one.seconds for one in tooks) for name, tooks in taken.items()}
     return Figure(
         what,

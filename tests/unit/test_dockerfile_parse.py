@@ -196,7 +196,7 @@ _PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(_PIECES, max_size=40).map("".join) | st.text(max_size=200))
 def test_no_text_makes_the_linter_fail_and_every_line_is_in_the_file(text: str) -> None:
     last = text.count("\n") + 1
@@ -206,7 +206,7 @@ def test_no_text_makes_the_linter_fail_and_every_line_is_in_the_file(text: str) 
         assert 1 <= one.line <= one.end <= last
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(["RUN a", "USER b", "ENV c=d", "RUN <<E\nx\nE", "RUN a \\\n  b"]), max_size=12)
 )

@@ -19,13 +19,13 @@ def values(text: str) -> dict[str, str]:
 
 
 @given(st.dictionaries(KEYS, VALUES | TRICKY, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_value_that_is_written_is_read_back_exactly(env: dict[str, str]) -> None:
     assert values(dotenv.render(env)) == env
 
 
 @given(st.text(alphabet=st.sampled_from(list("AB=: \n\"'#${}-+?\\n\texport")), max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     try:
         dotenv.read(text, ".env")

@@ -54,7 +54,7 @@ def test_a_file_is_read_as_python_dotenv_reads_it(case: str, monkeypatch: pytest
 
 
 @given(st.text(alphabet=st.sampled_from(list("AB=: \n\r\"'#${}-\\\x85x")), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_read_by_all_of_them(text: str) -> None:
     for one in (*dotenv.read_docker(text), *dotenv.read_python(text)):
         assert one.line >= 1

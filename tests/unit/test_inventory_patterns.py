@@ -71,7 +71,7 @@ def test_an_unknown_name_is_a_sentence_with_the_nearest_ones(pattern: str, sente
         patterns.match(pattern, hosts=HOSTS, groups=GROUPS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="web123db[]:!&,*?~-al.", max_size=16))
 def test_any_pattern_gives_hosts_or_a_sentence(pattern: str) -> None:
     try:

@@ -297,11 +297,34 @@ def test_a_registry_gets_blobs_as_links_and_names_as_copies(tmp_path: Path) -> N
     for file in (blob, link):
         file.parent.mkdir(parents=True)
         file.write_text(file.name)
+    upload = source / registry.STORAGE / "repositories/library/x/_uploads/1/data"
+    upload.parent.mkdir(parents=True)
+    upload.write_text("half of a layer")
     assert registry.repositories(source) == ["library/x"]
     for _ in range(2):
         registry.copy_content(source, target, ["library/x", "library/none"])
     assert (target / blob.relative_to(source)).stat().st_ino == blob.stat().st_ino
     assert (target / link.relative_to(source)).stat().st_ino != link.stat().st_ino
+    assert not (target / upload.relative_to(source)).parents[1].exists()
+
+
+def test_what_is_built_is_shared_out_between_the_builders_by_what_it_begins_with() -> None:
+    wanted = {image: ["amd64"] for image in standins.STAND_INS} | {"ubuntu:22.04": ["amd64"]}
+    lanes = standins._lanes(wanted, 2)
+    assert sorted(image for lane in lanes for image in lane) == sorted(wanted)
+    for base in standins.BASES:
+        begins = [
+            [
+                i
+                for i in lane
+                if i == base or (i in standins.STAND_INS and standins.STAND_INS[i].sources[0].base == base)
+            ]
+            for lane in lanes
+        ]
+        assert sum(bool(images) for images in begins) <= 1, base
+    assert max(map(len, lanes)) - min(map(len, lanes)) <= 2
+    assert standins._lanes(wanted, 1) == [wanted]
+    assert len(standins._lanes({"redis:7": ["amd64"]}, 2)) == 1
 
 
 def test_a_resolver_that_only_listens_on_the_machine_itself_is_replaced(

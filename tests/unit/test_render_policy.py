@@ -352,7 +352,7 @@ TEXTS = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=2
 @given(
     st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=3) | st.booleans() | st.integers(), max_size=4)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_the_writer_writes_reads_back_with_dollars_doubled(value: dict[str, Any]) -> None:
     def doubled(item: Any) -> Any:
         if isinstance(item, str):

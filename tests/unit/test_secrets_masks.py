@@ -94,7 +94,7 @@ def test_a_secret_is_masked_in_every_form_that_programs_print(secret: str) -> No
         )
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_value_is_masked_and_the_text_around_it_stays(secret: str) -> None:
     masked = Masks([secret]).text(f"\x02{secret}\x03")
     if "\x02" not in secret and "\x03" not in secret:
@@ -192,6 +192,6 @@ def test_a_traceback_and_a_log_record_are_masked_with_what_the_run_knows() -> No
         st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True), st.text().filter(lambda text: "\0" not in text)
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_agent_reads_back_every_env_that_is_rendered(env: dict[str, str]) -> None:
     assert read_env(dotenv.render(env)) == env

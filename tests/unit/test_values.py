@@ -70,26 +70,26 @@ def test_what_is_no_number_of_cores_is_refused(text: str) -> None:
         parse_cpus(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**50), st.sampled_from([1000, 1024]))
 def test_a_written_size_reads_back_exactly(size: int, base: int) -> None:
     assert parse_size(format_size(size, base=base), base=base) == size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**12))
 def test_a_written_duration_reads_back_exactly(micros: int) -> None:
     seconds = micros / 1_000_000
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 40960))
 def test_written_cores_read_back_exactly(tenths: int) -> None:
     assert parse_cpus(format_cpus(tenths / 10)) == tenths / 10
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=20))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for parse in (parse_size, parse_duration, parse_cpus):

@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from longshore.lab.commands import LabError, Process, run, wait_until
@@ -17,6 +18,7 @@ from longshore.lab.state import locked
 JOIN = 'for procs in $LAB_JOIN; do echo 0 >"$procs"; done; exec "$0" "$@"'
 # What the filesystem driver of docker-registry 2.8 keeps below its root.
 STORAGE = "docker/registry/v2"
+UPLOADS = "_uploads"
 SETTINGS = "config.yml"
 
 
@@ -118,7 +120,8 @@ def repositories(content: Path) -> list[str]:
 def copy_content(source: Path, target: Path, repositories: list[str]) -> None:
     """Copy repositories from one registry's content to another's; neither needs to be stopped.
 
-    Blobs are never rewritten, so they are linked; what names them is small and copied.
+    Blobs are never rewritten, so they are linked; what names them is small and copied. What is pushed to
+    the same repository meanwhile may come or not.
     """
     if not (source / STORAGE).exists():
         return
@@ -132,6 +135,11 @@ def copy_content(source: Path, target: Path, repositories: list[str]) -> None:
     for repository in repositories:
         folder = source / STORAGE / "repositories" / repository
         into = target / STORAGE / "repositories" / repository
-        if folder.exists():
-            into.mkdir(parents=True, exist_ok=True)
-            run(["cp", "-a", f"{folder}/.", into])
+        for where, folders, names in os.walk(folder):
+            if UPLOADS in folders:
+                folders.remove(UPLOADS)  # half of something, and soon gone
+            below = into / Path(where).relative_to(folder)
+            below.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                with suppress(FileNotFoundError):
+                    shutil.copy2(Path(where, name), below / name)

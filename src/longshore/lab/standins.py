@@ -14,10 +14,12 @@ import os
 import shlex
 import shutil
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 BUILDER = "images"
 """The name of the lab that builds: it comes and goes with a build."""
+
+LANES = 2
+"""Builders at once."""
 
 PASSING = "being-built"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -140,27 +145,64 @@ def build(cache: Path, wanted: Mapping[str, Sequence[str]], say: Say) -> None:
             left |= missing(cache, [image], platforms)
         if not left:
             return
+        foreign = any(arch != native_arch() for platforms in left.values() for arch in platforms)
+        # What is emulated is made beside something else, and leaves that a processor.
+        lanes = _lanes(left, 1 if foreign else LANES)
         lab = Lab(BUILDER)
         lab.down()
         try:
-            lab.up(1)
+            lab.up(len(lanes))
             lab.registry_up()
-            if any(arch != native_arch() for platforms in left.values() for arch in platforms):
+            if foreign:
                 lab.emulate()
-            builder = _Builder(lab, cache, say)
-            for image, platforms in left.items():
-                builder.image(image, platforms)
+            shared = _Shared(lab, cache, say)
+            with ThreadPoolExecutor(len(lanes)) as pool:
+                made = [
+                    pool.submit(_Builder(shared, f"h{number}").images, lane)
+                    for number, lane in enumerate(lanes, 1)
+                ]
+            for one in made:
+                one.result()
         finally:
             lab.down()
 
 
-class _Builder:
-    """The story of a build, on host h1 of the builder's lab."""
+def _lanes(wanted: Mapping[str, Sequence[str]], count: int) -> list[dict[str, Sequence[str]]]:
+    """Shares the images out to so many builders at most; those of one base go to the same."""
+    groups: dict[str, dict[str, Sequence[str]]] = {}
+    for image, platforms in wanted.items():
+        base = image if image in BASES else STAND_INS[image].sources[0].base
+        groups.setdefault(base, {})[image] = platforms
+    lanes: list[dict[str, Sequence[str]]] = [{} for _ in range(min(count, len(groups)))]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(lanes, key=len).update(group)
+    return lanes
+
+
+class _Shared:
+    """What the builders of one lab have in common."""
 
     def __init__(self, lab: Lab, cache: Path, say: Say) -> None:
         self.lab, self.cache, self.say = lab, cache, say
         self.content = lab.place.home / "registry" / "content"
+        self.publishing = threading.Lock()
+        self.basing = {base: threading.Lock() for base in BASES}
+        """Held while a base is made: another builder may fall back on it."""
+
+
+class _Builder:
+    """The story of a build, on one host of the builders' lab."""
+
+    def __init__(self, shared: _Shared, host: str) -> None:
+        self.shared, self.host = shared, host
+        self.lab, self.cache, self.say = shared.lab, shared.cache, shared.say
+        self.passing = f"{PASSING}-{host}"
         self.unreached: set[tuple[str, str]] = set()
+
+    def images(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Build these, one after the other."""
+        for image, platforms in wanted.items():
+            self.image(image, platforms)
 
     def image(self, image: str, platforms: Sequence[str]) -> None:
         """Build one stand-in for these architectures, and put it into the cache."""
@@ -189,10 +231,14 @@ class _Builder:
 
     def _base(self, base: str, arch: str) -> None:
         """Have a distribution's root as an image."""
-        if not missing(self.cache, [base], [arch]):
-            return
-        if (base, arch) in self.unreached:
-            raise LabError("its packages aren't reached from here")
+        with self.shared.basing[base]:
+            if not missing(self.cache, [base], [arch]):
+                return
+            if (base, arch) in self.unreached:
+                raise LabError("its packages aren't reached from here")
+            self._make_base(base, arch)
+
+    def _make_base(self, base: str, arch: str) -> None:
         begun, folder = time.monotonic(), f"/srv/{base.replace(':', '-')}-{arch}"
         try:
             said = self._host(["bash", "-s", BASES[base], arch, folder], stdin=script("base.sh"))
@@ -222,7 +268,7 @@ class _Builder:
 
     def _push(self, image: str, arch: str, folder: str, options: Sequence[str], says: str) -> str:
         """Build for one architecture, push it under a passing name and return its digest."""
-        name = f"{self.lab.registry}/library/{image.partition(':')[0]}:{PASSING}"
+        name = f"{self.lab.registry}/library/{image.partition(':')[0]}:{self.passing}"
         command = ["docker", "buildx", "build", "--platform", f"linux/{arch}", "--provenance=false", *options]
         command += ["--label", f"org.opencontainers.image.description=stand-in: {says}"]
         self._host([*command, "--push", "--tag", name, "--metadata-file", "/srv/metadata.json", folder])
@@ -230,29 +276,39 @@ class _Builder:
 
     def _publish(self, image: str, made: Mapping[str, str]) -> None:
         """Name the image as one of all its architectures, and keep it."""
-        index, recipe = _index(self.cache), _recipe(image)
-        old = index.get(image, {})
-        digests = {**(old["platforms"] if old.get("recipe") == recipe else {}), **made}
-        repository, _, tag = image.partition(":")
-        url = f"http://{self.lab.registry}/v2/library/{repository}/manifests/"
-        manifests = []
-        for arch, digest in sorted(digests.items()):
-            body, kind = _ask(url + digest)
-            platform = {"architecture": arch, "os": "linux", **({"variant": "v8"} if arch == "arm64" else {})}
-            manifests.append({"mediaType": kind, "digest": digest, "size": len(body), "platform": platform})
-        body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
-        _ask(url + tag, body)
-        # The registry has no way to drop a tag and keep what it names.
-        tags = self.content / registry.STORAGE / "repositories/library" / repository / "_manifests/tags"
-        shutil.rmtree(tags / PASSING)
-        registry.copy_content(self.content, self.cache, [f"library/{repository}"])
-        index[image] = {"recipe": recipe, "platforms": digests}
-        beside = self.cache / "index.new"
-        beside.write_text(json.dumps(index, indent=1))
-        beside.replace(self.cache / "index.json")
+        with self.shared.publishing:
+            index, recipe = _index(self.cache), _recipe(image)
+            old = index.get(image, {})
+            digests = {**(old["platforms"] if old.get("recipe") == recipe else {}), **made}
+            repository, _, tag = image.partition(":")
+            url = f"http://{self.lab.registry}/v2/library/{repository}/manifests/"
+            manifests = []
+            for arch, digest in sorted(digests.items()):
+                body, kind = _ask(url + digest)
+                platform = {
+                    "architecture": arch,
+                    "os": "linux",
+                    **({"variant": "v8"} if arch == "arm64" else {}),
+                }
+                manifests.append(
+                    {"mediaType": kind, "digest": digest, "size": len(body), "platform": platform}
+                )
+            body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
+            _ask(url + tag, body)
+            # The registry has no way to drop a tag and keep what it names.
+            content = self.shared.content
+            tags = content / registry.STORAGE / "repositories/library" / repository / "_manifests/tags"
+            shutil.rmtree(tags / self.passing)
+            registry.copy_content(content, self.cache, [f"library/{repository}"])
+            for other in (self.cache / tags.relative_to(content)).glob(f"{PASSING}-*"):
+                shutil.rmtree(other)
+            index[image] = {"recipe": recipe, "platforms": digests}
+            beside = self.cache / "index.new"
+            beside.write_text(json.dumps(index, indent=1))
+            beside.replace(self.cache / "index.json")
 
     def _host(self, argv: Sequence[str], stdin: str | bytes | None = None) -> str:
-        done = self.lab.ssh("h1", argv, stdin=stdin, check=False, timeout=3600)
+        done = self.lab.ssh(self.host, argv, stdin=stdin, check=False, timeout=3600)
         if done.returncode != 0:
             said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             raise LabError(f"{shlex.join(argv[:3])} failed: {' / '.join(said[-6:])}")

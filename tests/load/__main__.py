@@ -15,6 +15,8 @@ from tests.load.ground import prepare, under_load
 
 from longshore.lab import Lab
 
+HOSTS = ("h1", "h2")
+
 
 def main() -> int:
     """Make the changes; 1 when a request failed."""
@@ -28,6 +30,9 @@ def main() -> int:
     try:
         lab.up(2)
         lab.registry_up()
+        # Servers don't share processors: what one host's deploy takes must not slow the other's requests.
+        for number, host in enumerate(HOSTS):
+            lab.pin(host, number % (os.cpu_count() or 1))
         lab.stand_in([PYTHON, "traefik:v3"])
         with tempfile.TemporaryDirectory(prefix="longshore-load-") as folder:
             return _measure(Path(folder), lab, asked)
@@ -37,7 +42,7 @@ def main() -> int:
 
 def _measure(root: Path, lab: Lab, asked: argparse.Namespace) -> int:
     os.nice(10)  # the controller, which is not on the hosts' machine; they run already
-    ground = prepare(root, lab, ("h1", "h2"), rate=asked.rate)
+    ground = prepare(root, lab, HOSTS, rate=asked.rate)
     first = ground.deploy("r0")
     if first.code:
         print(first.all)

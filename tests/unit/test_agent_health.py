@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from longshore.agent import preflight
+from longshore.agent import health, preflight
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Watch, describe, still_running
 from longshore.agent.masks import Masks
@@ -15,19 +20,38 @@ from longshore.agent.pulling import registry_of
 
 
 class FakeEngine:
-    """Reports containers from a script: one list for each look."""
+    """Reports containers from a script, a list for each look: who asks for the same again looks anew."""
 
     def __init__(self, *looks: list[dict[str, Any]], full: dict[str, Any] | None = None) -> None:
         self.looks = list(looks)
         self.full = full or {}
+        self._asked: set[str] = set()
+
+    def _look(self, at: str) -> list[dict[str, Any]]:
+        if at in self._asked:
+            self._asked.clear()
+            del self.looks[: len(self.looks) > 1]
+        self._asked.add(at)
+        return self.looks[0]
 
     def containers(self, project: str | None = None, labels: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return self._look("the list")
 
-    def container(self, ident: str) -> dict[str, Any]:
+    def container(self, ident: str) -> dict[str, Any] | None:
+        raw = next((one for one in self._look(ident) if one["Id"] == ident), None)
+        if raw is None:
+            return None
         started = time.strftime("%Y-%m-%dT%H:%M:%S.5Z", time.gmtime(time.time() - 60))
-        state = {"Status": "running", "ExitCode": 0, "StartedAt": started, **self.full.get("State", {})}
+        state = {"Status": raw["State"], "ExitCode": 0, "StartedAt": started, **self.full.get("State", {})}
+        if found := re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", raw["Status"]):
+            state["Health"] = {**state.get("Health", {}), "Status": found[1]}
         return {"RestartCount": 0, **self.full, "State": state}
+
+    def connection(self) -> Any:
+        def refused() -> None:
+            raise ConnectionRefusedError
+
+        return SimpleNamespace(open=refused, abort=lambda: None)
 
     def last_exit_code(self, ident: str) -> int:
         return 1
@@ -243,28 +267,53 @@ def test_the_registry_of_a_reference(ref: str, registry: str) -> None:
     assert registry_of(ref) == registry
 
 
-def test_what_is_not_good_yet_is_glanced_at_until_it_changes() -> None:
-    """The list is asked for again as soon as one container says something else, and not before."""
-    glances = iter(["starting", "starting", "healthy"])
-    looks = 0
+class TellingEngine(FakeEngine):
+    """Tells of events, too: one a while after it is asked, and then nothing until that is aborted."""
 
-    class Engine(FakeEngine):
-        def containers(
-            self, project: str | None = None, labels: tuple[str, ...] = ()
-        ) -> list[dict[str, Any]]:
-            nonlocal looks
-            looks += 1
-            return super().containers(project, labels)
+    def __init__(self, *looks: list[dict[str, Any]], after: float) -> None:
+        super().__init__(*looks)
+        self.after = after
+        self.aborted = threading.Event()
+        self.asked: list[dict[str, str]] = []
+        self.times: list[float] = []
 
-        def container(self, ident: str) -> dict[str, Any]:
-            full = super().container(ident)
-            full["State"]["Health"] = {"Status": next(glances, "healthy")}
-            return full
+    def container(self, ident: str) -> dict[str, Any] | None:
+        self.times.append(time.monotonic())
+        return super().container(ident)
 
-    engine = Engine(
-        [_raw("web", status="Up 1 second (health: starting)")], [_raw("web", status="Up 1 second (healthy)")]
+    def connection(self) -> Any:
+        return SimpleNamespace(open=lambda: None, abort=self.aborted.set)
+
+    def stream(self, method: str, path: str, query: dict[str, str], **_: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(query)
+        time.sleep(self.after)
+        yield {"Action": "health_status: healthy"}
+        self.aborted.wait(10)
+        raise Refusal("no-engine", "its answer ended too early")
+
+
+def test_what_is_not_good_yet_is_looked_at_again_as_soon_as_the_engine_says_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "_POLL_FIRST", 20.0)
+    engine = TellingEngine(
+        [_raw("web", status="Up 1 second (health: starting)")],
+        [_raw("web", status="Up 1 second (healthy)")],
+        after=0.05,
     )
-    found = Watch(engine, _manifest(web={}), lambda *_, **__: None).run()  # type: ignore[arg-type]
-    assert [one["health"] for one in found] == ["healthy"]
-    assert looks == 2
-    assert next(glances, None) is None
+    Watch(engine, _manifest(web={}), lambda *_, **__: None).run()  # type: ignore[arg-type]
+    assert len(engine.looks) == 1
+    assert len(engine.times) == 2
+    assert engine.times[1] - engine.times[0] < 10
+    assert engine.aborted.is_set()
+    filters = json.loads(engine.asked[0]["filters"])
+    assert filters["label"] == ["com.docker.compose.project=x"]
+    assert {"die", "start", "health_status"} <= set(filters["event"])
+
+
+def test_an_engine_that_tells_of_nothing_is_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_POLL_FIRST", 0.01)
+    starting = [_raw("web", status="Up 1 second (health: starting)")]
+    engine = FakeEngine(starting, starting, starting, [_raw("web", status="Up 1 second (healthy)")])
+    Watch(engine, _manifest(web={}), lambda *_, **__: None).run()  # type: ignore[arg-type]
+    assert len(engine.looks) == 1

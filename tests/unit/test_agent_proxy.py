@@ -70,11 +70,20 @@ def test_routes_that_do_not_take_effect_are_as_they_were(tmp_path: Path, before:
 class _Networks:
     """An engine's networks, by name; none has another one's name."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, **connected: str) -> None:
         self.names = list(names)
+        self.connected = connected
+        self.listed = 0
 
     def request(self, method: str, path: str, query: Any = None, body: Any = None) -> Any:
         name = path.rpartition("/")[2]
+        if name == "connect":
+            assert path == f"/networks/{NETWORK}/connect"
+            assert NETWORK in self.names
+            address = body["EndpointConfig"]["IPAMConfig"]["IPv4Address"]
+            assert address not in self.connected.values()
+            self.connected[body["Container"]] = address
+            return None
         if method == "POST":
             if body["Name"] in self.names:
                 raise EngineError(409, f"network with name {body['Name']} already exists")
@@ -86,8 +95,17 @@ class _Networks:
             self.names.remove(name)
         return {"IPAM": {"Config": [{"Subnet": "172.30.0.0/16"}]}}
 
-    def containers(self) -> list[dict[str, Any]]:
-        return []
+    def containers(self, network: str) -> list[dict[str, Any]]:
+        assert network == NETWORK
+        self.listed += 1
+        return [self.full(ident) for ident in self.connected]
+
+    def container(self, ident: str) -> dict[str, Any]:
+        return self.full(ident) if ident in self.connected else {"Id": ident, "NetworkSettings": {}}
+
+    def full(self, ident: str) -> dict[str, Any]:
+        address = {"IPAMConfig": {"IPv4Address": self.connected[ident]}, "IPAddress": ""}
+        return {"Id": ident, "NetworkSettings": {"Networks": {NETWORK: address}}}
 
 
 @pytest.mark.parametrize("left", [(), (f"{NETWORK}-subnet",)])
@@ -95,8 +113,23 @@ def test_the_network_is_made_whatever_one_that_was_killed_has_left(
     tmp_path: Path, left: tuple[str, ...]
 ) -> None:
     engine: Any = _Networks(*left)
-    assert Network(engine, str(tmp_path)).connect([]) == {}
+    assert Network(engine, str(tmp_path)).connect(["a"]) == {"a": "172.30.0.2"}
     assert engine.names == [NETWORK]
+
+
+def test_a_container_gets_an_address_that_is_nobody_elses_and_keeps_it(tmp_path: Path) -> None:
+    engine: Any = _Networks(NETWORK, other="172.30.0.2")
+    network = Network(engine, str(tmp_path))
+    assert network.connect(["a", "b"]) == {"a": "172.30.0.3", "b": "172.30.0.4"}
+    assert network.addresses() == {"other": "172.30.0.2", "a": "172.30.0.3", "b": "172.30.0.4"}
+    assert network.addresses(["b", "not in it"]) == {"b": "172.30.0.4"}
+
+
+def test_nothing_is_listed_or_asked_of_the_network_for_those_who_have_an_address(tmp_path: Path) -> None:
+    engine: Any = _Networks(a="172.30.0.3", b="172.30.0.4")
+    assert Network(engine, str(tmp_path)).connect(["b", "a"]) == {"b": "172.30.0.4", "a": "172.30.0.3"}
+    assert engine.listed == 0
+    assert engine.names == []
 
 
 class _TwoFolders(Proxy):

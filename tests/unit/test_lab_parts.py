@@ -395,6 +395,28 @@ def test_a_hosts_own_processes_are_one_group_beside_its_containers_where_cpu_is_
         assert [group for group in groups if (group / "init").exists()] == [where]
 
 
+def test_a_host_is_held_to_a_processor_with_all_that_its_engine_has_started(tmp_path: Path) -> None:
+    v1 = [cgroups.Hierarchy(tmp_path / name, name, v2=False) for name in ("cpu", "cpuset")]
+    v2 = [cgroups.Hierarchy(tmp_path / "unified", "", v2=True)]
+    for tree in (*v1, *v2):
+        for below in ("", "init", "docker", "docker/abc"):
+            group = tree.path / cgroups.TOP / "try/h1" / below
+            group.mkdir(parents=True)
+            (group / "cpuset.cpus").write_text("0-1\n")
+    for trees in (v1, v2):
+        cgroups.pin("try", "h1", trees, 1)
+    held = {
+        str(one.parent.relative_to(tmp_path))
+        for one in tmp_path.rglob("cpuset.cpus")
+        if one.read_text() == "1\n"
+    }
+    top = f"{cgroups.TOP}/try/h1"
+    assert held == {
+        *(f"cpuset/{top}{below}" for below in ("", "/init", "/docker", "/docker/abc")),
+        f"unified/{top}",
+    }
+
+
 def test_two_labs_on_a_new_machine_install_what_is_missing_one_after_the_other_and_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

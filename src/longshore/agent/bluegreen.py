@@ -203,6 +203,7 @@ class BlueGreen:
             new, spare = made[:missing], made[missing:]
             for one in spare:
                 self.engine.remove(one["id"], unused=True)
+            self._connect_ahead(name, [one["id"] for one in new])
             for one in new:
                 self._line(f"{one['name']} starts beside the old")
                 self.engine.request("POST", f"/containers/{one['id']}/start")
@@ -210,7 +211,6 @@ class BlueGreen:
                     gently.begin(self.engine, one["id"])
             chosen = {*keep, *(one["id"] for one in new)}
             if new:
-                self._connect_ahead(name, [one["id"] for one in new])
                 self._watch({name: facts}, chosen)
             for ident in chosen:  # also what a run before this one has brought and left
                 gently.end(self.engine, ident)
@@ -222,13 +222,14 @@ class BlueGreen:
         )
 
     def _connect_ahead(self, name: str, idents: List[str]) -> None:
-        """While they come up: it takes half a second, which needn't be between being good and being asked."""
+        """Before they are started, when the engine only notes it; for one that runs it starts a program, and
+        takes some tenths of a second."""
         if name not in self.routes.get("services", {}):
             return
         try:
             self.proxy.connect(idents)
         except EngineError:
-            pass  # one that has died meanwhile: who watches it says why
+            pass  # it is tried again when they are good, and then it is said why
 
     def take_over(self, changes: Dict[str, Change]) -> None:
         """Take the new into use, and the old out of it."""
@@ -268,11 +269,11 @@ class BlueGreen:
             pausing.outlast_all([self.store])
         leaving: List[Tuple[str, int]] = []
         longest = 0.0
-        addresses = self.proxy.addresses() if self.routes else {}
         for name, idents in going.items():
             entry = self.routes.get("services", {}).get(name)
             if entry is None:
                 continue
+            addresses = self.proxy.addresses(idents)
             found = [(addresses[ident], int(entry["port"])) for ident in idents if ident in addresses]
             leaving += found
             longest = max(longest, float(entry["drain"]) if found else 0.0)

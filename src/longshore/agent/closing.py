@@ -123,10 +123,11 @@ def _drain(engine: Engine, store: AppStore, emit: Emit) -> None:
     routes = routes_of(store, current) if current else None
     if not routes:
         return
-    addresses = Proxy(engine, overlays.state_dir(store), emit).addresses()
+    running = _running(engine, store)
+    addresses = Proxy(engine, overlays.state_dir(store), emit).addresses(one["id"] for one in running)
     leaving: List[Tuple[str, int]] = []
     longest = 0.0
-    for one in _running(engine, store):
+    for one in running:
         entry = routes["services"].get(one["service"])
         if entry is not None and one["id"] in addresses:
             leaving.append((addresses[one["id"]], int(entry["port"])))

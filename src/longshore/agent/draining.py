@@ -1,7 +1,6 @@
 """Waiting for connections to end, before those whom they go to are stopped."""
 
-import ipaddress
-import sys
+import socket
 import time
 from typing import Callable, Iterable, Optional, Set, Tuple
 
@@ -11,10 +10,10 @@ from longshore.agent.sockets import ESTABLISHED, sockets
 def drained(
     addresses: Iterable[Tuple[str, int]], seconds: float, given_up: Optional[Callable[[], bool]] = None
 ) -> bool:
-    """Wait until no connection from this host to these addresses is left, up to ``seconds``, or until
+    """Wait until no connection from this host to these addresses (IPv4) is left, up to ``seconds``, or until
     ``given_up``. The proxy ends the idle ones itself (``idleConnTimeout``). Returns whether all have
     ended."""
-    wanted = {_in_table(address, port) for address, port in addresses}
+    wanted = {(socket.inet_aton(address), port) for address, port in addresses}
     until = time.monotonic() + seconds
     while _established() & wanted:
         if time.monotonic() >= until or (given_up and given_up()):
@@ -23,17 +22,6 @@ def drained(
     return True
 
 
-def _established() -> Set[str]:
-    """The far ends of established connections."""
-    found = set()
-    for row in sockets():
-        if row.state == ESTABLISHED:
-            far, _, port = row.far.rpartition(":")
-            found.add(f"{far[-8:]}:{port}")  # an IPv4 address in the IPv6 table ends with it
-    return found
-
-
-def _in_table(address: str, port: int) -> str:
-    packed = ipaddress.IPv4Address(address).packed
-    number = int.from_bytes(packed, sys.byteorder)
-    return f"{number:08X}:{port:04X}"
+def _established() -> Set[Tuple[bytes, int]]:
+    """The far ends of established connections. An IPv4 address in an IPv6 socket ends with it."""
+    return {(row.far[-4:], row.far_port) for row in sockets(ESTABLISHED)}

@@ -182,12 +182,17 @@ class Engine:
             self._info = self.request("GET", "/info")
         return self._info
 
-    def containers(self, project: Optional[str] = None, labels: Tuple[str, ...] = ()) -> List[Dict[str, Any]]:
-        """All containers, stopped ones too, of a compose project and with these labels (``key=value``)."""
+    def containers(
+        self, project: Optional[str] = None, labels: Tuple[str, ...] = (), network: Optional[str] = None
+    ) -> List[Dict[str, Any]]:
+        """All containers, stopped ones too, of a compose project, with these labels (``key=value``), in this
+        network. The engine looks up the image of each: with the containerd store that is 10 ms of CPU, where
+        ``container`` is 0.5."""
         wanted = list(labels) + ([f"{PROJECT}={project}"] if project else [])
         query = {"all": "1"}
-        if wanted:
-            query["filters"] = json.dumps({"label": wanted})
+        filters = {**({"label": wanted} if wanted else {}), **({"network": [network]} if network else {})}
+        if filters:
+            query["filters"] = json.dumps(filters)
         found: List[Dict[str, Any]] = self.request("GET", "/containers/json", query)
         return found
 

@@ -106,9 +106,5 @@ class Handover:
 
 def _connections(pids: List[int], ports: List[int]) -> bool:
     """Whether one of these processes has a client's connection."""
-    open_ones = {
-        row.inode
-        for row in sockets()
-        if row.state == ESTABLISHED and int(row.near.rpartition(":")[2], 16) in ports
-    }
+    open_ones = {row.inode for row in sockets(ESTABLISHED) if row.port in ports}
     return any(open_ones & steering.descriptors(pid).keys() for pid in pids)

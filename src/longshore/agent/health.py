@@ -5,17 +5,19 @@ is decided here, from what the engine reports.
 """
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set
 
 from longshore.agent import wire
 from longshore.agent.engine import APP, CONFIG_HASH, ONE_OFF, SERVICE, Engine, moment
 from longshore.agent.fail import Refusal
 from longshore.agent.shorten import last
 
+if TYPE_CHECKING:
+    from longshore.agent.events import Events
+
 Emit = Callable[..., None]
 _POLL_FIRST, _POLL_LAST = 0.1, 0.5
-_GLANCE = 0.05
-"""Seconds between two glances at one container, which costs the engine a tenth of what the list does."""
+"""Seconds between two looks while nothing happens."""
 _TO_APPEAR = 5.0
 """Seconds until a container must be in the list: Compose has made them all before they are watched."""
 _LOG_LINES = 30
@@ -59,6 +61,13 @@ def containers(engine: Engine, project: str) -> List[Dict[str, Any]]:
     """The containers of a project, one-off ones left out, in the order of their names."""
     found = [describe(raw) for raw in engine.containers(project)]
     return sorted((one for one in found if not one["one_off"]), key=lambda one: str(one["name"]))
+
+
+def _state(full: Dict[str, Any]) -> Dict[str, Any]:
+    """The ``state`` and ``health`` of a container in full. What doesn't run has no health."""
+    state = full["State"]["Status"]
+    health = (full["State"].get("Health") or {}).get("Status") or "none"
+    return {"state": state, "health": health if state == "running" and health != "none" else ""}
 
 
 def is_ours(one: Dict[str, Any], app: str, services: Dict[str, Any]) -> bool:
@@ -128,45 +137,63 @@ class Watch:
         """How often a container had been restarted before it was watched."""
         self._answered: Set[str] = set()
         """The containers that have answered their probe."""
+        self._full: Dict[str, Dict[str, Any]] = {}
+        """The containers in full, at the last look."""
 
-    def run(self) -> List[Dict[str, Any]]:
-        """Return the containers when all are good. Raises ``Refusal`` with the failing container's last
-        log lines, exit code and the health check's output."""
+    def run(self) -> None:
+        """Return when all are good. Raises ``Refusal`` with the failing container's last log lines, exit code
+        and the health check's output."""
+        from longshore.agent.events import Events  # late: a look at a host waits for nothing
+
+        with Events(self.engine, self.project) as events:
+            self._run(events)
+
+    def _run(self, events: "Events") -> None:
         self._began = time.monotonic()
         until = self._began + self.timeout
         pause = _POLL_FIRST
+        found: List[Dict[str, Any]] = []
         while True:
-            found = [
-                one
-                for one in containers(self.engine, self.project)
-                if self.only is None or one["id"] in self.only
-            ]
+            events.forget()
+            found = self._look(found)
             waiting = [
                 name for name, facts in sorted(self.services.items()) if not self._good(name, facts, found)
             ]
             if not waiting and self._stay(found) and not self._probed(found):
-                return found
+                return
             if time.monotonic() > until:
                 raise self._late(waiting or sorted(self.services), found)
             if self.given_up and self.given_up():
                 raise Refusal(wire.LOCK_LOST, "the controller went while it was waited for health")
-            self._until_one_changes(found, pause)
-            pause = min(pause * 1.2, _POLL_LAST)
+            # A container that has died is known as such a moment after the engine says it.
+            pause = _POLL_FIRST if events.wait(pause) else min(pause * 1.2, _POLL_LAST)
 
-    def _until_one_changes(self, found: List[Dict[str, Any]], pause: float) -> None:
-        """Wait, but no longer than until the first container that isn't good yet is in another state."""
-        mine = (one for one in found if one["service"] in self.services and one["health"] != "healthy")
-        first = next(mine, None)
-        until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(_GLANCE, left))
-            if first is None:
-                continue
-            full = self.engine.container(first["id"])
-            state = (full or {}).get("State") or {}
-            health = (state.get("Health") or {}).get("Status") or ""
-            if state.get("Status") != first["state"] or health not in (first["health"], "none"):
-                return
+    def _look(self, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """The containers as they are now; ``before``: as they were. The list is asked for only where one is
+        missing, for it is slow."""
+        found = self._still(before) if self._all_there(before) else []
+        return found if found and len(found) == len(before) else self._still(self._listed())
+
+    def _still(self, known: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """Those that are there, as they are now."""
+        found = []
+        self._full = {}
+        for one in known:
+            full = self.engine.container(one["id"])
+            if full is not None:
+                self._full[one["id"]] = full
+                found.append({**one, **_state(full)})
+        return found
+
+    def _listed(self) -> List[Dict[str, Any]]:
+        found = containers(self.engine, self.project)
+        return [one for one in found if self.only is None or one["id"] in self.only]
+
+    def _all_there(self, found: List[Dict[str, Any]]) -> bool:
+        return all(
+            sum(one["service"] == name for one in found) >= facts["replicas"]
+            for name, facts in self.services.items()
+        )
 
     def _good(self, name: str, facts: Dict[str, Any], found: List[Dict[str, Any]]) -> bool:
         mine = [one for one in found if one["service"] == name]
@@ -186,17 +213,17 @@ class Watch:
     def _container_good(self, one: Dict[str, Any], facts: Dict[str, Any]) -> bool:
         state, health = one["state"], one["health"]
         if facts["one_shot"]:
-            if state == "exited" and self._inspect(one)["State"]["ExitCode"] != 0:
+            if state == "exited" and self._full[one["id"]]["State"]["ExitCode"] != 0:
                 raise self._failed(one, "failed")
             return bool(state == "exited")
-        if facts.get("may_exit") and state == "exited" and self._inspect(one)["State"]["ExitCode"] == 0:
+        if facts.get("may_exit") and state == "exited" and self._full[one["id"]]["State"]["ExitCode"] == 0:
             return True
         if state in ("exited", "dead"):
             raise self._failed(one, "has stopped")
         if health == "unhealthy":
             raise self._failed(one, "is unhealthy")
         if state == "restarting" or (state == "running" and health != "healthy"):
-            full = self._inspect(one)
+            full = self._full[one["id"]]
             self._check_restarts(one, full)
             if state == "running" and not health:
                 return self._age(one["id"], full["State"]["StartedAt"]) >= self.stability
@@ -219,7 +246,7 @@ class Watch:
         steady = True
         for one in found:
             if one["service"] in self.services and one["state"] == "running" and one["health"] == "healthy":
-                full = self._inspect(one)
+                full = self._full[one["id"]]
                 self._check_restarts(one, full)
                 steady = steady and self._age(one["id"], full["State"]["StartedAt"]) >= self.steady
         return steady
@@ -232,12 +259,12 @@ class Watch:
             from longshore.agent.probe import probe  # late: few services have one
 
             wanted = self._probe_of(one)
-            where, why = probe(self._inspect(one), wanted, self.given_up)
+            where, why = probe(self._full[one["id"]], wanted, self.given_up)
             if why:
-                now = next(
-                    (each for each in containers(self.engine, self.project) if each["id"] == one["id"]), one
-                )
-                self._container_good(now, self.services[one["service"]])  # it may have died meanwhile
+                # It may have died meanwhile.
+                now = next((each for each in self._look([]) if each["id"] == one["id"]), None)
+                if now is not None:
+                    self._container_good(now, self.services[one["service"]])
                 raise self._failed(one, f"doesn't answer its probe at {where} ({why})")
             self._answered.add(one["id"])
             self._tell(one["service"], "answers its probe")
@@ -252,12 +279,6 @@ class Watch:
         for as long as it was watched here."""
         watched = time.monotonic() - self._seen.setdefault(f"{ident} {started}", time.monotonic())
         return max(watched, time.time() - moment(started))
-
-    def _inspect(self, one: Dict[str, Any]) -> Dict[str, Any]:
-        full = self.engine.container(one["id"])
-        if full is None:
-            raise Refusal(wire.UNHEALTHY, f"{one['name']} has gone while it was watched")
-        return full
 
     def _tell(self, service: str, state: str) -> None:
         if self._told.get(service) != state:

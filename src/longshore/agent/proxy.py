@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Optional, Set
 
-from longshore.agent import handover, pausing, wire
+from longshore.agent import fallback, handover, pausing, wire
 from longshore.agent.engine import Engine
 from longshore.agent.fail import Refusal
 from longshore.agent.health import Emit
@@ -140,7 +140,7 @@ class Proxy:
         if not others:
             return
         had = _ports(self.wanted() or {}) if self.current() is not None else set()
-        listening = {int(row.near.rpartition(":")[2], 16) for row in sockets() if row.state == LISTENING}
+        listening = {row.port for row in sockets(LISTENING)}
         for port in sorted((_ports(wanted) - had) & listening):
             raise Refusal(
                 wire.PORT_TAKEN,
@@ -179,6 +179,7 @@ class Proxy:
         for file, text in wanted.get("files", {}).items():
             write(os.path.join(home, file), text.encode())
         handover.prepare(home, self.dynamic, static)
+        fallback.prepare(self.root, home, _OWN, os.path.join(home, handover.FOLDER))
         write(os.path.join(home, "traefik.yml"), json.dumps(static, indent=1, sort_keys=True).encode())
         limits: Dict[str, Any] = {}
         if wanted.get("memory"):
@@ -399,6 +400,6 @@ class Proxy:
         self._folders()
         return Network(self.engine, self.root).connect(containers)
 
-    def addresses(self) -> Dict[str, str]:
-        """Container id to its address here; also of stopped ones, whose address is still theirs."""
-        return Network(self.engine, self.root).addresses()
+    def addresses(self, of: Optional[Iterable[str]] = None) -> Dict[str, str]:
+        """See ``Network.addresses``."""
+        return Network(self.engine, self.root).addresses(of)

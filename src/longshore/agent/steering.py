@@ -67,11 +67,7 @@ def _attach(pid: int, port: int, index: Callable[[int], int]) -> bool:
 
 def _listening(port: int) -> Set[str]:
     """The inodes of sockets that listen on a port."""
-    return {
-        row.inode
-        for row in sockets()
-        if row.state == LISTENING and int(row.near.rpartition(":")[2], 16) == port
-    }
+    return {row.inode for row in sockets(LISTENING) if row.port == port}
 
 
 def descriptors(pid: int) -> Dict[str, int]:

@@ -172,10 +172,9 @@ class Switch:
     def verify(self, release: str, given_up: Optional[Callable[[], bool]] = None) -> Dict[str, Any]:
         """Wait until ``release`` is good, and be in the load balancer again. Raises ``Refusal``; going back
         is the controller's word."""
-        watch = Watch(self.engine, self.store.manifest(release), self.emit, given_up)
-        found = watch.run()
+        Watch(self.engine, self.store.manifest(release), self.emit, given_up).run()
         leaving.come_back(self.engine, self.store, self.emit)
-        return {"containers": found}
+        return {}
 
     def commit(self, release: str, facts: Dict[str, Any], outcome: str = "committed") -> Dict[str, Any]:
         """``release`` is the good one from now on. ``facts``: ``by``, ``git``, ``why``, ``seconds``.

@@ -97,8 +97,7 @@ class Connection:
 
     def ask(self, method: str, target: str, headers: Dict[str, str], body: Optional[bytes] = None) -> Answer:
         """Send a request and read the head of its answer. The answer before must have been read."""
-        if self._socket is None:
-            self._connect()
+        self.open()
         assert self._socket is not None
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -106,6 +105,11 @@ class Connection:
             lines.append(f"Content-Length: {len(body or b'')}")
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
         return Answer(self)
+
+    def open(self) -> None:
+        """Connect, where that is not done yet."""
+        if self._socket is None:
+            self._connect()
 
     def abort(self) -> None:
         """End what another thread reads here; to that it is an answer that ended too early."""

@@ -38,6 +38,8 @@ class Backend(Protocol):
 
     def is_cut(self, host: HostState) -> bool: ...
 
+    def pin(self, host: HostState, processor: int) -> None: ...
+
     def emulate(self) -> None:
         """Have arm64 programs run in hosts. Raises ``LabError`` where that can't be had."""
 

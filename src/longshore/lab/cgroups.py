@@ -124,6 +124,24 @@ def _inherit_cpuset(path: Path) -> None:
             (path / name).write_text((path.parent / name).read_text())
 
 
+def pin(lab: str, host: str, trees: list[Hierarchy], processor: int) -> None:
+    """Hold a host, and what its engine starts, to one of this machine's processors.
+
+    Raises ``LabError`` where it has no such processor, or where this isn't ours to say.
+    """
+    for tree in trees:
+        if not tree.v2 and "cpuset" not in tree.options.split(","):
+            continue
+        group = tree.path / TOP / lab / host
+        # With v1 a group's processors are its own, and must be among those of the group above.
+        groups = [group] if tree.v2 else [Path(at) for at, _, _ in os.walk(group, topdown=False)]
+        for each in groups:
+            try:
+                (each / "cpuset.cpus").write_text(f"{processor}\n")
+            except OSError as refused:
+                raise LabError(f"{host} can't be held to processor {processor}: {refused.strerror}") from None
+
+
 def remove(lab: str, host: str | None, trees: list[Hierarchy]) -> None:
     """Remove the group of a host, or with ``None`` the lab's, and the groups above when they are empty.
 

@@ -147,6 +147,9 @@ RUN {"rm -f /etc/apt/sources.list.d/debian.sources; " if mirror else ""}dpkg -s 
         said = run(["docker", "inspect", "-f", "{{.State.Running}}", self._name(host.name)], check=False)
         return said.stdout.strip() == "true"
 
+    def pin(self, host: HostState, processor: int) -> None:
+        run(["docker", "update", "--cpuset-cpus", str(processor), self._name(host.name)])
+
     def cut(self, host: HostState) -> None:
         self._inside(host, ["ip", "link", "set", "eth0", "down"])
 

@@ -167,6 +167,11 @@ class Lab:
         """Connect a host that was cut off."""
         self._backend(self.state).heal(self._running(host))
 
+    def pin(self, host: str, processor: int) -> None:
+        """Hold a host to one of this machine's processors (from 0), until it is switched off: then what one host
+        does slows no other."""
+        self._backend(self.state).pin(self._running(host), processor)
+
     # Using it
 
     def ssh_argv(self, host: str, argv: Sequence[str] = (), *, user: str = "root") -> list[str]:

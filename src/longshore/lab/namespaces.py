@@ -151,6 +151,9 @@ class Namespaces:
     def is_on(self, host: HostState) -> bool:
         return host.process is not None and host.process.alive()
 
+    def pin(self, host: HostState, processor: int) -> None:
+        cgroups.pin(self.place.group, host.name, cgroups.hierarchies(), processor)
+
     def cut(self, host: HostState) -> None:
         network.cut(self.net, host_index(host.name))
 

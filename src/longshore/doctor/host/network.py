@@ -22,9 +22,8 @@ def ports(wish: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not wish["ports"]:
         return []
     listening: dict[int, str] = {}
-    for row in sockets():
-        if row.state == LISTENING:
-            listening.setdefault(int(row.near.rpartition(":")[2], 16), row.inode)
+    for row in sockets(LISTENING):
+        listening.setdefault(row.port, row.inode)
     containers = Engine(timeout=_SECONDS).containers()
     ours = any(LABEL in (one.get("Labels") or {}) and one.get("State") == "running" for one in containers)
     published = {

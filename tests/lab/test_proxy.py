@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from tests.lab.project import PYTHON, Done, Project
 from tests.load.changes import observed
 from tests.load.generator import Load
@@ -367,6 +368,10 @@ def test_a_route_does_what_the_inventory_says(tmp_path: Path, lab: Lab, images: 
     assert headers["x-frame-options"] == "DENY"
     key = lab.ssh("h1", ["stat", "-c", "%a", "/var/lib/longshore/_proxy/dynamic/shop.yml"]).stdout.strip()
     assert key == "600"
+
+    # Who asks for a name without one is shown the host's own, which lasts.
+    pem = ssl.get_server_certificate((_address(lab), 443)).encode()
+    assert x509.load_pem_x509_certificate(pem).subject.rfc4514_string() == "CN=longshore fallback"
 
     # A client stays with one container, by its cookie; without one it meets both.
     cookie = headers["set-cookie"].partition(";")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,53 @@ def weight(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return file
 
 
-def test_it_has_a_quarter_of_the_weight_until_the_end(weight: Path) -> None:
+@pytest.fixture
+def idle(weight: Path) -> Path:
+    """As the kernel has it since 5.15."""
+    file = weight.with_name("cpu.idle")
+    file.write_text("0\n")
+    return file
+
+
+def test_it_has_a_quarter_of_the_weight_until_the_end_with_an_older_kernel(weight: Path) -> None:
     engine: Any = FakeEngine(CpuShares=0)
     usual = int(weight.read_text())
     gently.begin(engine, "c1")
     assert int(weight.read_text()) == usual // 4
     gently.end(engine, "c1")
     assert int(weight.read_text()) == usual
+
+
+def test_it_gets_what_nobody_else_wants_until_the_end(weight: Path, idle: Path) -> None:
+    engine: Any = FakeEngine(CpuShares=0)
+    usual = weight.read_text()
+    gently.begin(engine, "c1")
+    assert (idle.read_text().strip(), weight.read_text()) == ("1", usual)
+    gently.end(engine, "c1")
+    assert (idle.read_text().strip(), weight.read_text()) == ("0", usual)
+    assert not gently._waiting
+
+
+def test_after_some_seconds_it_insists_on_a_quarter(
+    weight: Path, idle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gently, "_POLITE", 0.05)
+    engine: Any = FakeEngine(CpuShares=0)
+    usual = int(weight.read_text())
+    gently.begin(engine, "c1")
+    until = time.monotonic() + 10
+    while gently._waiting and time.monotonic() < until:
+        time.sleep(0.01)
+    with gently._alone:
+        assert (idle.read_text().strip(), int(weight.read_text())) == ("0", usual // 4)
+    gently.end(engine, "c1")
+    assert (idle.read_text().strip(), int(weight.read_text())) == ("0", usual)
+
+
+def test_what_an_agent_that_was_killed_has_left_is_one_as_all_others_again(weight: Path, idle: Path) -> None:
+    idle.write_text("1\n")
+    gently.end(FakeEngine(CpuShares=0), "c1")  # type: ignore[arg-type]
+    assert idle.read_text().strip() == "0"
 
 
 def test_a_share_that_was_asked_for_or_set_by_somebody_else_stays(weight: Path) -> None:

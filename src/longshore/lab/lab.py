@@ -168,8 +168,8 @@ class Lab:
         self._backend(self.state).heal(self._running(host))
 
     def pin(self, host: str, processor: int) -> None:
-        """Hold a host to one of this machine's processors (from 0), until it is switched off: then what one host
-        does slows no other."""
+        """Hold a host to one of this machine's processors (from 0), until it is switched off: then what one
+        host does slows no other."""
         self._backend(self.state).pin(self._running(host), processor)
 
     # Using it

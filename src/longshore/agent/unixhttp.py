@@ -113,9 +113,10 @@ class Connection:
 
     def abort(self) -> None:
         """End what another thread reads here; to that it is an answer that ended too early."""
-        if self._socket is not None:
+        reading = self._socket  # which that may be closing just now
+        if reading is not None:
             try:
-                self._socket.shutdown(socket.SHUT_RDWR)
+                reading.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 

@@ -182,6 +182,20 @@ def test_every_file_that_compose_needs_travels_at_its_own_place(tmp_path: Path) 
     assert bundle.services["mon"].image == "mon:3"
 
 
+def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "base/web.yml": "services: {web: {image: 'web:1', env_file: app.env}}",
+            "base/app.env": "A=1",
+            "app.env": "B=1",
+        },
+    )
+    compose = "services: {web: {extends: {file: base/web.yml, service: web}, env_file: app.env}}\n"
+    bundle = render(target(tmp_path, compose))
+    assert text_of(bundle, "base/app.env") == "A=1" and text_of(bundle, "app.env") == "B=1"
+
+
 def test_a_template_is_rendered_and_loses_its_suffix(tmp_path: Path) -> None:
     write(
         tmp_path,

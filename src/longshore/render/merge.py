@@ -197,12 +197,17 @@ def _port(item: Any) -> Any:
     )
 
 
+def _env_file(item: Any) -> str:
+    # By where it lies: what extends a service of another folder may have a file of the same name.
+    return str(getattr(item, "path", None) or item)
+
+
 _KEYS: dict[Path, Callable[[Any], Any]] = {
     ("services", "*", "volumes"): _by("target"),
     ("services", "*", "configs"): _by("target", "/"),
     ("services", "*", "secrets"): _by("target", "/run/secrets/"),
     ("services", "*", "ports"): _port,
-    ("services", "*", "env_file"): str,
+    ("services", "*", "env_file"): _env_file,
     ("services", "*", "profiles"): str,
 }
 

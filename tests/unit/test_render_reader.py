@@ -182,6 +182,15 @@ def test_every_file_that_compose_needs_travels_at_its_own_place(tmp_path: Path) 
     assert bundle.services["mon"].image == "mon:3"
 
 
+@pytest.mark.parametrize("key", ["environment", "labels"])
+def test_a_variable_that_a_later_file_resets_is_gone(tmp_path: Path, key: str) -> None:
+    write(tmp_path, {"prod.yml": f"services: {{a: {{{key}: {{A: !reset null, B: '2'}}}}}}"})
+    compose = f"services: {{a: {{image: 'a:1', {key}: {{A: '${{NOT_SET}}', B: '1'}}}}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    bundle = render(target(tmp_path, paths=("compose.yml", "prod.yml")))
+    assert set(bundle.services) == {"a"}
+
+
 def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:
     write(
         tmp_path,

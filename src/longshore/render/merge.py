@@ -126,6 +126,8 @@ def _replace(_base: Any, over: Any, _path: Path) -> Any:
 
 
 def _key_values(base: Any, over: Any, path: Path) -> Any:
+    if isinstance(base, Map) and isinstance(over, Map):
+        return _mappings(base, over, path)  # with its !reset keys, which Compose finds in a mapping only
     return _mappings(as_mapping(base), as_mapping(strip(over)), path)
 
 

@@ -60,6 +60,16 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
         ("services:\n  a:\n    image: ${X\n", "compose.yml:3:12", "${"),
         ("services:\n  a:\n    image: ${X:?say which}\n", "compose.yml:3:12", "say which"),
         ("services:\n  a: {image: x, volumes: ['a:b:c:d']}\n", "compose.yml:2:27", "not a volume"),
+        (
+            "services:\n  a: {image: x, volumes: [{type: bind, source: ./x, target: /x, bind: true}]}\n",
+            "compose.yml:2:65",
+            "bind of this volume is not a mapping",
+        ),
+        (
+            "services:\n  a: {image: x, volumes: [{type: bind, source: ./x, target: /x, bind: }]}\n",
+            "compose.yml:2:65",
+            "bind of this volume is not a mapping",
+        ),
         ("services:\n  a: {image: x, ports: [many]}\n", "compose.yml:2:25", "not a port"),
         ("services:\n  a: {image: x, ports: ['1-3:1-2']}\n", "compose.yml:2:25", "different lengths"),
         ("services:\n  a: {image: x, extends: b}\n", "compose.yml:2:17", "not in compose.yml"),

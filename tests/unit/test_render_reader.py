@@ -10,7 +10,7 @@ from compose_corpus import CASES, HERE, of_ours
 from render_factory import problems_of, service, target, text_of, write
 
 from longshore.errors import LongshoreError
-from longshore.render import images, render
+from longshore.render import Renderer, images, render
 from longshore.render.document import parse
 
 
@@ -199,6 +199,18 @@ def test_a_variable_that_a_later_file_resets_is_gone(tmp_path: Path, key: str) -
     (tmp_path / "compose.yml").write_text(compose)
     bundle = render(target(tmp_path, paths=("compose.yml", "prod.yml")))
     assert set(bundle.services) == {"a"}
+
+
+@pytest.mark.parametrize("said", ["{A: }", "[A]"])
+def test_a_variable_that_a_later_file_leaves_to_the_env_file_is_no_longer_the_first_ones(
+    tmp_path: Path, said: str
+) -> None:
+    write(tmp_path, {"prod.yml": f"services: {{a: {{environment: {said}}}}}"})
+    compose = "services: {a: {image: 'a:1', environment: {A: '${NOT_SET}', B: '1'}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    one = target(tmp_path, paths=("compose.yml", "prod.yml"))
+    render(one)
+    assert Renderer().services(one)["a"]["environment"] == {"A": None, "B": "1"}
 
 
 def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:

@@ -126,9 +126,14 @@ def _replace(_base: Any, over: Any, _path: Path) -> Any:
 
 
 def _key_values(base: Any, over: Any, path: Path) -> Any:
-    if isinstance(base, Map) and isinstance(over, Map):
-        return _mappings(base, over, path)  # with its !reset keys, which Compose finds in a mapping only
-    return _mappings(as_mapping(base), as_mapping(strip(over)), path)
+    # A !reset key is kept for a mapping only: in a list Compose doesn't find it.
+    both = isinstance(base, Map) and isinstance(over, Map)
+    over = over if both else as_mapping(strip(over))
+    result = _mappings(as_mapping(base), over, path)
+    for key, value in over.items():
+        if value is None:  # not "as before": a key alone, which is .env's
+            result.put(key, None, over.where_of(key))
+    return result
 
 
 def _sequence(base: Any, over: Any, path: Path) -> Any:

@@ -213,6 +213,23 @@ def test_a_variable_that_a_later_file_leaves_to_the_env_file_is_no_longer_the_fi
     assert Renderer().services(one)["a"]["environment"] == {"A": None, "B": "1"}
 
 
+@pytest.mark.parametrize("by", ["env_file", "files"])
+def test_the_env_file_of_an_included_folder_counts_where_it_travels(tmp_path: Path, by: str) -> None:
+    named = ", env_file: .env" if by == "env_file" else ""
+    service = f"{{image: 'a:${{TAG:-1}}', labels: {{x: '${{ONLY}}'}}{named}}}"
+    write(
+        tmp_path,
+        {
+            "sub/compose.yml": f"services: {{a: {service}}}",
+            "sub/.env" if by == "env_file" else "env/sub.env": "TAG=2\nONLY=x\n",
+        },
+    )
+    files = {} if by == "env_file" else {"sub/.env": tmp_path / "env/sub.env"}
+    bundle = render(target(tmp_path, "include: [sub/compose.yml]\n", files=files))
+    assert text_of(bundle, "sub/.env") == "TAG=2\nONLY=x\n"
+    assert bundle.services["a"].image == "a:2"  # Compose reads it on the host, beside what is included
+
+
 def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -230,6 +230,15 @@ def test_the_env_file_of_an_included_folder_counts_where_it_travels(tmp_path: Pa
     assert bundle.services["a"].image == "a:2"  # Compose reads it on the host, beside what is included
 
 
+def test_the_hosts_of_a_build_may_be_a_list_in_one_file_and_a_mapping_in_another(tmp_path: Path) -> None:
+    write(tmp_path, {"prod.yml": "services: {a: {build: {extra_hosts: {b: 10.0.0.2}}}}"})
+    compose = "services: {a: {image: 'a:1', build: {context: ., extra_hosts: ['a=10.0.0.1']}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    one = target(tmp_path, paths=("compose.yml", "prod.yml"))
+    hosts = Renderer().services(one)["a"]["build"]["extra_hosts"]
+    assert hosts == ["a=10.0.0.1", "b=10.0.0.2"]
+
+
 def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:
     write(
         tmp_path,

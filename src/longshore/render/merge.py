@@ -140,6 +140,17 @@ def _sequence(base: Any, over: Any, path: Path) -> Any:
     return _unique(as_items(base), as_items(strip(over)), _KEYS.get(_pattern(path), str))
 
 
+def _hosts(base: Any, over: Any, _path: Path) -> Any:
+    def texts(value: Any) -> Items:
+        if not isinstance(value, Map):
+            return as_items(value)
+        items = Items(value.where)
+        items.extend(Text.at(f"{name}={one}", value.where_of(name)) for name, one in value.items())
+        return items
+
+    return _unique(texts(base), texts(strip(over)), str)
+
+
 def _named(base: Any, over: Any, path: Path) -> Any:
     return _mappings(as_names(base), as_names(over), path)
 
@@ -230,6 +241,7 @@ _SPECIALS: dict[Path, Callable[[Any, Any, Path], Any]] = {
     ("services", "*", "deploy", "labels"): _key_values,
     ("services", "*", "build"): _build,
     ("services", "*", "build", "args"): _key_values,
+    ("services", "*", "build", "extra_hosts"): _hosts,
     ("services", "*", "build", "labels"): _key_values,
     ("services", "*", "depends_on"): _dependencies,
     ("services", "*", "networks"): _named,

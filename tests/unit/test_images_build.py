@@ -102,6 +102,17 @@ def test_every_key_of_a_build_section_arrives(project: Any) -> None:
     assert web.tags[0] == "r.test/shop/web:latest"
 
 
+def test_a_secret_of_a_build_may_be_a_file_outside_the_project(
+    project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "ca.pem").write_text("mine")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for written in ("~/ca.pem", f"{tmp_path}/home/ca.pem"):
+        web = project(compose=COMPOSE.replace("./ca.pem", written))[1]
+        assert web.secrets["ca"] == "mine"
+
+
 def test_further_contexts_limits_keys_and_rights_arrive(project: Any, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("k")
     keys = (

@@ -152,3 +152,16 @@ def test_a_secret_on_the_command_line_is_in_no_error(tmp_path: Path) -> None:
         told = " ".join(problems(tmp_path, files, text))
         assert "s3cr3t: 1" not in told
         assert "0123456" not in told
+
+
+@pytest.mark.parametrize("value", ["!s3cr3t", "!s3cr3t x", "{s3cr3t: 1, s3cr3t: 2}", "!!int s3cr3t"])
+def test_a_secret_that_yaml_takes_for_something_else_is_in_no_error(tmp_path: Path, value: str) -> None:
+    files = {"inventory/prod.yml": SHOP}
+    for name in ("longshore.apps.shop.env.DB_PASSWORD", "password"):
+        told = problems(tmp_path, files, f"{name}={value}")
+        assert any("Put the value in quotes" in one for one in told) and "s3cr3t" not in " ".join(told)
+
+
+def test_a_template_on_the_command_line_without_quotes_is_told_how_to_write_it(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, {"inventory/prod.yml": SHOP}, "domain={{ inventory_hostname }}")
+    assert "A value that starts with {{ must be in quotes" in told

@@ -37,6 +37,8 @@ HERE = Where("file.yml", 3, 5)
         ("{{ nowhere | default('x') }}", "x"),
         ("{{ '' | default('x', true) }}", "x"),
         ("{{ 'yes' | bool }}", True),
+        ("{{ 'abc' | hash }}", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        ("{{ 'abc' | hash('md5') }}", "900150983cd24fb0d6963f7d28e17f72"),
         ("{{ {'a': {'b': 1}} | combine({'a': {'c': 2}}, recursive=True) }}", {"a": {"b": 1, "c": 2}}),
         ("{{ 'a b' | quote }}", "'a b'"),
         ("{{ true | ternary(1, 2) }}", 1),

@@ -340,6 +340,16 @@ def test_a_release_names_a_file_for_the_proxy_that_counts_as_a_secret(tmp_path: 
         ("{image: w, container_name: w}", {}, "it has a fixed container_name"),
         ("{image: w, volumes: ['data:/data']}", {}, "it writes to /data (say overlap: true where two may)"),
         ("{image: w, volumes: ['data:/data:ro']}", {}, ""),
+        (
+            "{image: w, volumes: [{type: volume, source: data, target: /data, read_only: '${RO:-false}'}]}",
+            {},
+            "it writes to /data (say overlap: true where two may)",
+        ),
+        (
+            "{image: w, volumes: [{type: volume, source: data, target: /data, read_only: '${RO:-true}'}]}",
+            {},
+            "",
+        ),
         ("{image: w, volumes: ['data:/data']}", {"overlap": True}, ""),
         ("{image: w}", {"overlap": False}, "overlap is false"),
     ],

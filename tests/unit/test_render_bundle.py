@@ -76,6 +76,8 @@ def test_profiles_in_the_env_file_count_as_they_do_for_compose(tmp_path: Path) -
     assert set(render(one).services) == {"a"}
     active = render(target(tmp_path, env={"COMPOSE_PROFILES": "x,y"}))
     assert set(active.services) == {"a", "b"} and active.profiles == ("x", "y")
+    spaced = render(target(tmp_path, env={"COMPOSE_PROFILES": "y, x"}))
+    assert set(spaced.services) == {"a", "b"} and spaced.profiles == ("y", "x")
 
 
 @pytest.mark.parametrize("profiles", [{"profiles": ("*",)}, {"env": {"COMPOSE_PROFILES": "*"}}])

@@ -10,7 +10,7 @@ from compose_corpus import CASES, HERE, of_ours
 from render_factory import problems_of, service, target, text_of, write
 
 from longshore.errors import LongshoreError
-from longshore.render import images, render
+from longshore.render import Renderer, images, render
 from longshore.render.document import parse
 
 
@@ -60,6 +60,16 @@ def refused(root: Path, compose: str, **more: object) -> list[str]:
         ("services:\n  a:\n    image: ${X\n", "compose.yml:3:12", "${"),
         ("services:\n  a:\n    image: ${X:?say which}\n", "compose.yml:3:12", "say which"),
         ("services:\n  a: {image: x, volumes: ['a:b:c:d']}\n", "compose.yml:2:27", "not a volume"),
+        (
+            "services:\n  a: {image: x, volumes: [{type: bind, source: ./x, target: /x, bind: true}]}\n",
+            "compose.yml:2:65",
+            "bind of this volume is not a mapping",
+        ),
+        (
+            "services:\n  a: {image: x, volumes: [{type: bind, source: ./x, target: /x, bind: }]}\n",
+            "compose.yml:2:65",
+            "bind of this volume is not a mapping",
+        ),
         ("services:\n  a: {image: x, ports: [many]}\n", "compose.yml:2:25", "not a port"),
         ("services:\n  a: {image: x, ports: ['1-3:1-2']}\n", "compose.yml:2:25", "different lengths"),
         ("services:\n  a: {image: x, extends: b}\n", "compose.yml:2:17", "not in compose.yml"),
@@ -180,6 +190,67 @@ def test_every_file_that_compose_needs_travels_at_its_own_place(tmp_path: Path) 
     assert bundle.compose_files == ("deploy/compose.yml", "deploy/longshore.yml")
     assert text_of(bundle, "deploy/.env") == ""
     assert bundle.services["mon"].image == "mon:3"
+
+
+@pytest.mark.parametrize("key", ["environment", "labels"])
+def test_a_variable_that_a_later_file_resets_is_gone(tmp_path: Path, key: str) -> None:
+    write(tmp_path, {"prod.yml": f"services: {{a: {{{key}: {{A: !reset null, B: '2'}}}}}}"})
+    compose = f"services: {{a: {{image: 'a:1', {key}: {{A: '${{NOT_SET}}', B: '1'}}}}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    bundle = render(target(tmp_path, paths=("compose.yml", "prod.yml")))
+    assert set(bundle.services) == {"a"}
+
+
+@pytest.mark.parametrize("said", ["{A: }", "[A]"])
+def test_a_variable_that_a_later_file_leaves_to_the_env_file_is_no_longer_the_first_ones(
+    tmp_path: Path, said: str
+) -> None:
+    write(tmp_path, {"prod.yml": f"services: {{a: {{environment: {said}}}}}"})
+    compose = "services: {a: {image: 'a:1', environment: {A: '${NOT_SET}', B: '1'}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    one = target(tmp_path, paths=("compose.yml", "prod.yml"))
+    render(one)
+    assert Renderer().services(one)["a"]["environment"] == {"A": None, "B": "1"}
+
+
+@pytest.mark.parametrize("by", ["env_file", "files"])
+def test_the_env_file_of_an_included_folder_counts_where_it_travels(tmp_path: Path, by: str) -> None:
+    named = ", env_file: .env" if by == "env_file" else ""
+    service = f"{{image: 'a:${{TAG:-1}}', labels: {{x: '${{ONLY}}'}}{named}}}"
+    write(
+        tmp_path,
+        {
+            "sub/compose.yml": f"services: {{a: {service}}}",
+            "sub/.env" if by == "env_file" else "env/sub.env": "TAG=2\nONLY=x\n",
+        },
+    )
+    files = {} if by == "env_file" else {"sub/.env": tmp_path / "env/sub.env"}
+    bundle = render(target(tmp_path, "include: [sub/compose.yml]\n", files=files))
+    assert text_of(bundle, "sub/.env") == "TAG=2\nONLY=x\n"
+    assert bundle.services["a"].image == "a:2"  # Compose reads it on the host, beside what is included
+
+
+def test_the_hosts_of_a_build_may_be_a_list_in_one_file_and_a_mapping_in_another(tmp_path: Path) -> None:
+    write(tmp_path, {"prod.yml": "services: {a: {build: {extra_hosts: {b: 10.0.0.2}}}}"})
+    compose = "services: {a: {image: 'a:1', build: {context: ., extra_hosts: ['a=10.0.0.1']}}}\n"
+    (tmp_path / "compose.yml").write_text(compose)
+    one = target(tmp_path, paths=("compose.yml", "prod.yml"))
+    hosts = Renderer().services(one)["a"]["build"]["extra_hosts"]
+    assert hosts == ["a=10.0.0.1", "b=10.0.0.2"]
+
+
+def test_env_files_of_one_name_in_two_folders_both_travel(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "base/web.yml": "services: {web: {image: 'web:1', env_file: app.env}}",
+            "base/app.env": "A=1",
+            "app.env": "B=1",
+        },
+    )
+    compose = "services: {web: {extends: {file: base/web.yml, service: web}, env_file: app.env}}\n"
+    bundle = render(target(tmp_path, compose))
+    assert text_of(bundle, "base/app.env") == "A=1" and text_of(bundle, "app.env") == "B=1"
 
 
 def test_a_template_is_rendered_and_loses_its_suffix(tmp_path: Path) -> None:

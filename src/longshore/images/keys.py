@@ -64,10 +64,11 @@ def secrets_of(
             found[name] = value
             continue
         file = entry.get("file")
-        if not isinstance(file, LocalFile) or file.path is None:
+        if not isinstance(file, LocalFile):
             raise RenderError(f"The build secret {source} has no file here.", where=entry.where)
+        path = file.path if file.path is not None else Path(file.written).expanduser()
         try:
-            found[name] = file.path.read_text(encoding="utf-8", errors="surrogateescape")
+            found[name] = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise RenderError(
                 f"The build secret {source} can't be read: {error.strerror}.", where=file.where

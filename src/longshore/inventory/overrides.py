@@ -38,10 +38,15 @@ def read_overrides(texts: Sequence[str], report: Callable[[InventoryError], None
             hint = f"Only names below {SETTINGS} have dots; other variables are set as a whole."
             report(InventoryError(f"A part of {parts[0]} can't be set.", where=where, hint=hint))
             continue
+        told: list[InventoryError] = []
         try:
-            node = parse_yaml(value, f"--set {name}", report)
+            node = parse_yaml(value, f"--set {name}", told.append)
+            if told:  # a tag or a key twice: it is quoted there
+                raise told[0]
         except InventoryError as error:
             hint = "Put the value in quotes if it is a text."
+            if value.startswith("{{"):
+                hint = 'A value that starts with {{ must be in quotes: "{{ name }}".'
             report(InventoryError("The value is not YAML.", where=error.where, hint=hint))
             continue
         node = _placed(node, where)

@@ -16,7 +16,9 @@ from longshore.errors import InventoryError, Where
 from longshore.inventory.model import Group
 from longshore.inventory.nearest import did_you_mean
 
-_SUBSCRIPT = re.compile(r"(?P<name>.+)\[(?:(?P<index>-?\d+)|(?P<start>\d*):(?P<end>\d*))\]", re.ASCII)
+_SUBSCRIPT = re.compile(
+    r"(?P<name>.+)\[(?:(?P<index>-?\d+)|(?P<start>\d*):(?P<end>\d*)|(?P<first>\d+)-(?P<last>\d*))\]", re.ASCII
+)
 _GLOB = frozenset("*?[")
 _OPENING, _CLOSING = "[{(", "]})"
 
@@ -131,10 +133,13 @@ class _Finder:
         return found
 
     def _subscript(self, subscript: re.Match[str]) -> set[str] | None:
-        """``web[0]``, ``web[-1]``, ``web[0:1]`` (both ends included), ``web[1:]``; of a group or a glob."""
+        """``web[0]``, ``web[-1]``, ``web[0:1]`` (both ends included), ``web[1:]``; of a group or a glob.
+
+        ``web[0-1]`` is Ansible's other way to write a range; where ``web`` is no group it is a glob.
+        """
         name = subscript["name"]
         if name not in self._groups and name not in ("all", "*") and not _GLOB & set(name):
-            if name.startswith("~") or subscript["index"] is None:
+            if name.startswith("~") or subscript["start"] is not None:
                 self.find(name)
             return None
         chosen = self.find(name)
@@ -142,6 +147,7 @@ class _Finder:
         if subscript["index"] is not None:
             index = int(subscript["index"])
             return {ordered[index]} if -len(ordered) <= index < len(ordered) else set()
-        start = int(subscript["start"] or 0)
-        end = int(subscript["end"]) + 1 if subscript["end"] else None
+        start = int(subscript["start"] or subscript["first"] or 0)
+        last = subscript["end"] or subscript["last"]
+        end = int(last) + 1 if last else None
         return set(ordered[start:end])

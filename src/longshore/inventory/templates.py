@@ -191,7 +191,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "dirname": lambda path: posixpath.dirname(str(path)),
     "from_json": lambda text: json.loads(text),
     "from_yaml": lambda text: yaml.safe_load(text),
-    "hash": lambda text, kind="sha256": hashlib.new(kind, str(text).encode()).hexdigest(),
+    "hash": lambda text, kind="sha1": hashlib.new(kind, str(text).encode()).hexdigest(),
     "mandatory": _mandatory,
     "quote": lambda text: shlex.quote(str(text)),
     "regex_replace": lambda text, pattern, replacement="": re.sub(pattern, replacement, str(text)),

@@ -126,11 +126,29 @@ def _replace(_base: Any, over: Any, _path: Path) -> Any:
 
 
 def _key_values(base: Any, over: Any, path: Path) -> Any:
-    return _mappings(as_mapping(base), as_mapping(strip(over)), path)
+    # A !reset key is kept for a mapping only: in a list Compose doesn't find it.
+    both = isinstance(base, Map) and isinstance(over, Map)
+    over = over if both else as_mapping(strip(over))
+    result = _mappings(as_mapping(base), over, path)
+    for key, value in over.items():
+        if value is None:  # not "as before": a key alone, which is .env's
+            result.put(key, None, over.where_of(key))
+    return result
 
 
 def _sequence(base: Any, over: Any, path: Path) -> Any:
     return _unique(as_items(base), as_items(strip(over)), _KEYS.get(_pattern(path), str))
+
+
+def _hosts(base: Any, over: Any, _path: Path) -> Any:
+    def texts(value: Any) -> Items:
+        if not isinstance(value, Map):
+            return as_items(value)
+        items = Items(value.where)
+        items.extend(Text.at(f"{name}={one}", value.where_of(name)) for name, one in value.items())
+        return items
+
+    return _unique(texts(base), texts(strip(over)), str)
 
 
 def _named(base: Any, over: Any, path: Path) -> Any:
@@ -197,12 +215,17 @@ def _port(item: Any) -> Any:
     )
 
 
+def _env_file(item: Any) -> str:
+    # By where it lies: what extends a service of another folder may have a file of the same name.
+    return str(getattr(item, "path", None) or item)
+
+
 _KEYS: dict[Path, Callable[[Any], Any]] = {
     ("services", "*", "volumes"): _by("target"),
     ("services", "*", "configs"): _by("target", "/"),
     ("services", "*", "secrets"): _by("target", "/run/secrets/"),
     ("services", "*", "ports"): _port,
-    ("services", "*", "env_file"): str,
+    ("services", "*", "env_file"): _env_file,
     ("services", "*", "profiles"): str,
 }
 
@@ -218,6 +241,7 @@ _SPECIALS: dict[Path, Callable[[Any, Any, Path], Any]] = {
     ("services", "*", "deploy", "labels"): _key_values,
     ("services", "*", "build"): _build,
     ("services", "*", "build", "args"): _key_values,
+    ("services", "*", "build", "extra_hosts"): _hosts,
     ("services", "*", "build", "labels"): _key_values,
     ("services", "*", "depends_on"): _dependencies,
     ("services", "*", "networks"): _named,

@@ -146,7 +146,12 @@ def _long_mount(item: Map, base: Path) -> Mount:
         if not source:
             raise RenderError("This bind mount has no source.", where=item.where)
         path = None if source[0] in "/~" else resolve(base, source)
+    for key in ("bind", "volume", "tmpfs", "image"):
+        if key in item and not isinstance(item[key], Map):
+            raise RenderError(f"The {key} of this volume is not a mapping.", where=item.where_of(key))
     options = {key: plain(value) for key, value in item.items() if key not in ("type", "source", "target")}
+    if isinstance(options.get("read_only"), str):  # of a variable: Compose takes these words for true
+        options["read_only"] = options["read_only"].lower() in ("true", "yes", "y", "on", "t", "1")
     unset = tuple(name for value in item.values() for name in getattr(value, "unset", ()))
     tidy = _tidy(target)
     return Mount(kind, source, tidy, item.where, path, source, options, unset, untidy=tidy != target)

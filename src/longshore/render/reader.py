@@ -225,7 +225,13 @@ class _Reader:
             folder = long.get("project_directory")
             inner_base = parts.resolve(base, str(folder)) if folder else paths[0].parent
             inner_lookup = self.include_env(long.get("env_file"), base, lookup, where)
+            told = len(self.problems)
             inner = self.project(paths, inner_base, inner_lookup, above)
+            if long.get("env_file") is None and self.travels(inner_base / ".env", inner):
+                # Compose finds it beside what is included, and fills ${…} from it.
+                del self.problems[told:]
+                inner_lookup = self.env_lookup([inner_base / ".env"], lookup)
+                inner = self.project(paths, inner_base, inner_lookup, above)
             sections = Map(inner.where)
             for name in SECTIONS:
                 if name in inner:
@@ -237,16 +243,30 @@ class _Reader:
         """An include's own env files: what the project's ``.env`` doesn't say."""
         if value is None:
             return lookup
+        written = [str(item) for item in as_items(value) if str(item) != "/dev/null"]
+        return self.env_lookup([self.local(item, base, where, "include") for item in written], lookup)
+
+    def travels(self, path: Path, inner: Map) -> bool:
+        """Whether an included folder's ``.env`` comes to the host: the inventory or a service names it."""
+        if path == self.files.project / ".env" or self.files.source(path) is None:
+            return False
+        named = (
+            entry
+            for service in _entries(inner, "services")
+            if isinstance(service, Map)
+            for entry in as_items(service.get("env_file"))
+        )
+        return path in self.files.extra or any(getattr(entry, "path", None) == path for entry in named)
+
+    def env_lookup(self, paths: list[Path], lookup: Lookup) -> Lookup:
+        """``lookup``, and below it what these env files say."""
         values: dict[str, str] = {}
 
         def both(name: str) -> str | None:
             outer = lookup(name)
             return values.get(name) if outer is None else outer
 
-        for item in as_items(value):
-            if str(item) == "/dev/null":
-                continue
-            path = self.local(str(item), base, where, "include")
+        for path in paths:
             self.read_files[path] = None
             text = self.files.text(path)
             for read in dotenv.read(text, self.files.name(path), lookup=both):

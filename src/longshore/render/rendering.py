@@ -35,7 +35,8 @@ def active_profiles(target: Target, model: Model, env: Mapping[str, str]) -> tup
 
     ``*`` is spelled out: on the host it would also activate what is to run elsewhere.
     """
-    wanted = target.app.profiles or tuple(name for name in env.get("COMPOSE_PROFILES", "").split(",") if name)
+    said = (name.strip() for name in env.get("COMPOSE_PROFILES", "").split(","))
+    wanted = target.app.profiles or tuple(name for name in said if name)
     if "*" not in wanted:
         return wanted
     known = {str(name) for service in model.services.values() for name in as_items(service.get("profiles"))}

@@ -218,6 +218,17 @@ def test_rotating_gives_new_values_and_leaves_the_rest_as_it_is_written(tmp_path
         one.new_values(path, ["D"], 24, one.recipients("prod"))
 
 
+def test_rotating_counts_lines_as_they_are_read(tmp_path: Path) -> None:
+    key = pyrage.x25519.Identity.generate()
+    team(tmp_path, str(key.to_public()))
+    one = vault(tmp_path, environ={"LONGSHORE_AGE_KEY": str(key)})
+    path = write(one, "# from a\x0cpage, and\u2028another\nOTHER=kept\nA=old\nLAST=kept too")
+    one.new_values(path, ["A"], 24, one.recipients("prod"))
+    values = {name: value for name, (value, _) in one.decrypt(path).items()}
+    assert values.pop("A") != "old"
+    assert values == {"OTHER": "kept", "LAST": "kept too"}
+
+
 def test_an_edit_is_checked_before_it_is_encrypted_and_an_unchanged_file_is_not_written(
     tmp_path: Path,
 ) -> None:

@@ -190,6 +190,21 @@ def test_recipients_are_added_and_removed_with_what_names_them(tmp_path: Path) -
     assert "alice" not in path.read_text()
 
 
+def test_who_is_removed_is_removed_wherever_the_list_has_the_key(tmp_path: Path, home: Path) -> None:
+    alice, bob = (str(pyrage.x25519.Identity.generate().to_public()) for _ in range(2))
+    carol = ssh_key(home / "carol")
+    first = f"# alice\n{alice}\n{carol} carol\n"
+    again = f"# bob\n{bob}\n\n# alice's again\n{alice}\n{alice}\n{carol} at work\n"
+    text = first + again
+    path = tmp_path / "recipients.txt"
+    path.write_text(text)
+    listed = people.read_recipients(path, "recipients.txt")
+    assert people.without(text, listed[0]) == f"{carol} carol\n# bob\n{bob}\n\n{carol} at work\n"
+    assert people.without(text, listed[1]) == text.replace(f"{carol} carol\n", "").replace(
+        f"{carol} at work\n", ""
+    )
+
+
 def test_nobody_is_written_for_who_can_not_open_the_files_already(tmp_path: Path) -> None:
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     team(tmp_path, str(key.to_public()))

@@ -155,12 +155,18 @@ def find(recipients: Sequence[Recipient], word: str) -> Recipient:
 
 
 def without(text: str, recipient: Recipient) -> str:
-    """The file's text without a recipient, and without the comment line that named it."""
-    lines = text.splitlines(keepends=True)
-    at = recipient.line - 1
-    above = lines[at - 1].strip().lstrip("# ") if at > 0 and lines[at - 1].lstrip().startswith("#") else None
-    start = at - 1 if above is not None and above == recipient.comment else at
-    return "".join(lines[:start] + lines[at + 1 :])
+    """The file's text without a recipient, wherever it has its key, and without the comment lines that named
+    it."""
+    kept: list[str] = []
+    above = ""
+    for line in text.splitlines(keepends=True):
+        match = _KEY.fullmatch(line.strip())
+        if match is None or match[1] != recipient.key:
+            kept.append(line)
+        elif above.startswith("#") and (match[2] or "").strip() in ("", above.lstrip("# ")):
+            kept.pop()
+        above = line.strip()
+    return "".join(kept)
 
 
 def write_recipients(path: Path, text: str) -> None:

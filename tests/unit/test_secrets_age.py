@@ -205,6 +205,19 @@ def test_who_is_removed_is_removed_wherever_the_list_has_the_key(tmp_path: Path,
     )
 
 
+def test_what_is_no_path_is_not_looked_for_as_one(tmp_path: Path, home: Path) -> None:
+    ssh_key(home / "id")
+    pasted = (home / "id").read_text()
+    with pytest.raises(LongshoreError, match="this is a private key") as caught:
+        people.given(pasted)
+    assert pasted.splitlines()[1] not in str(caught.value)
+    with pytest.raises(LongshoreError, match="this is no public key"):
+        people.given("~no-such-user/id.pub")
+    for word in (f"ssh-rsa {'A' * 600}", "~no-such-user"):
+        with pytest.raises(LongshoreError, match="is no recipient"):
+            people.find([people.parse_recipient((home / "id.pub").read_text())], word)
+
+
 def test_nobody_is_written_for_who_can_not_open_the_files_already(tmp_path: Path) -> None:
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     team(tmp_path, str(key.to_public()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from longshore.errors import LongshoreError, Problems
@@ -138,6 +139,20 @@ def test_what_can_not_be_opened_is_a_sentence(tmp_path: Path, home: Path) -> Non
         again.read(write(again, "A=1\n"))
     with pytest.raises(LongshoreError, match="the passphrase of the key"):
         vault(tmp_path, ask=lambda _: "wrong").read(path)
+
+
+def test_a_passphrase_that_is_empty_or_opens_a_key_of_another_kind_is_a_sentence(
+    tmp_path: Path, home: Path
+) -> None:
+    locked = ssh_key(home / "locked", b"x")
+    team(tmp_path, locked)
+    path = write(vault(tmp_path), "A=1\n")
+    with pytest.raises(LongshoreError, match=r"the passphrase of the key .*locked is wrong"):
+        vault(tmp_path, str(home / "locked"), ask=lambda _: "").read(path)
+    how = serialization.BestAvailableEncryption(b"x")
+    (home / "other").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*OPENSSH, how))
+    with pytest.raises(LongshoreError, match=r"other: This key can't be used\. Use an ed25519 key"):
+        vault(tmp_path, str(home / "other"), ask=lambda _: "x").read(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "clear", "empty"])

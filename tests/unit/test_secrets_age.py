@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from longshore.errors import LongshoreError, Problems
 from longshore.secrets import recipients as people
-from longshore.secrets.editing import private_folder
+from longshore.secrets.editing import editor, private_folder
 from longshore.secrets.files import age_file
 from longshore.secrets.keyring import Keyring, stanzas
 from longshore.secrets.vault import Vault
@@ -336,6 +336,12 @@ def test_the_clear_text_of_an_edit_goes_with_the_process_that_is_killed(tmp_path
     while folder.exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not folder.exists()
+
+
+def test_an_editor_that_is_no_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "vim -c 'set nobackup")
+    with pytest.raises(LongshoreError, match=r"EDITOR: it is no command: No closing quotation"):
+        editor()
 
 
 def test_the_private_folder_is_gone_after_an_edit() -> None:

@@ -298,11 +298,17 @@ def test_no_secret_is_in_an_argument_and_standard_input_is_closed(tools: Path, t
         ("ref+bws://", "says which secret"),
         ("ref+lpass://--help", "can't begin with a dash"),
         ("ref+command://rm", "is said in the inventory"),
+        ("ref+vault://x?mount=a%00b#y", "can't hold a NUL character"),
     ],
 )
 def test_a_reference_that_can_not_be_right_is_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_reference(text)
+
+
+def test_a_word_of_a_command_that_can_not_be_an_argument_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match="can't hold a NUL character"):
+        checked("command", "", command=("pass", "show", "a\0b"))
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,15 @@ def test_what_can_not_be_opened_is_a_sentence(tmp_path: Path, home: Path) -> Non
         vault(tmp_path, ask=lambda _: "wrong").read(path)
 
 
+def test_the_home_of_a_user_that_there_is_not_is_a_sentence(tmp_path: Path) -> None:
+    for one in (
+        vault(tmp_path, "~no-such-user/key"),
+        vault(tmp_path, environ={"LONGSHORE_AGE_KEY_FILE": "~no-such-user/key"}),
+    ):
+        with pytest.raises(LongshoreError, match="~no-such-user/key: The key can't be read: No such file"):
+            one.keyring.sources()
+
+
 def test_a_passphrase_that_is_empty_or_opens_a_key_of_another_kind_is_a_sentence(
     tmp_path: Path, home: Path
 ) -> None:

@@ -100,12 +100,12 @@ class Keyring:
 
     def _look(self) -> list[Source]:
         if self._named:
-            return [self._file(Path(self._named).expanduser(), "--identity")]
+            return [self._file(_at_home(self._named), "--identity")]
         found = []
         if text := self._environ.get(KEY):
             found.append(Source(KEY, text.replace("\\n", "\n").encode()))
         if name := self._environ.get(KEY_FILE):
-            found.append(self._file(Path(name).expanduser(), KEY_FILE))
+            found.append(self._file(_at_home(name), KEY_FILE))
         for path in (default_identity(), Path.home() / ".ssh" / "id_ed25519"):
             if path.is_file():
                 found.append(self._file(path, ""))
@@ -258,6 +258,11 @@ class Keyring:
             elif not _protected(source) and _X25519.search(source.data.decode("utf-8", "replace")):
                 told += [str(key.to_public()) for key in self._identities(source)]
         return told
+
+
+def _at_home(name: str) -> Path:
+    """The path with its ``~`` replaced; as it is for a user that there isn't, where Path's own raises."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111
 
 
 def _unusable(source: Source) -> LongshoreError:

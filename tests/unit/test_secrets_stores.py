@@ -330,6 +330,17 @@ def test_a_tool_that_can_not_be_started_is_a_sentence(tools: Path, tmp_path: Pat
         ask(parsed("op://a/b/c"), root=tmp_path)
 
 
+def test_a_number_of_sops_stays_as_it_is_written_and_a_number_inside_of_a_set(
+    tools: Path, tmp_path: Path
+) -> None:
+    stand_in(tools, "sops", out='{"one": 1.50, "set": {"port": 5432, "share": 0.5}, "list": [1, "2"]}')
+    one, some, several = (parsed(f"ref+sops://a.yaml#{name}") for name in ("one", "set", "list"))
+    found = ask(one, some, several, root=tmp_path)
+    assert found[one] == "1.50"
+    assert json.loads(found[some]) == {"port": 5432, "share": 0.5}
+    assert json.loads(found[several]) == [1, "2"]
+
+
 def test_a_sops_file_that_would_lose_a_part_of_a_value_is_refused(tools: Path, tmp_path: Path) -> None:
     stand_in(tools, "sops", out="A=$2y$10$abcdefgh\nB='$2y$10$abcdefgh'\n")
     assert list(ask(parsed("ref+sops://x.env#B"), root=tmp_path).values()) == ["$2y$10$abcdefgh"]

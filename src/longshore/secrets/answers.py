@@ -103,5 +103,8 @@ def sops(text: str, ref: str, field: str) -> str:
                 "quotes a $ stays"
             )
         return value
-    # Numbers as SOPS has them, not as Python would write them.
-    return _pick(json.loads(text, parse_float=str, parse_int=str), field)
+    # Numbers as SOPS has them, not as Python would write them; in a set or a list they stay numbers.
+    found = json.loads(text, parse_float=str, parse_int=str)
+    if isinstance(found, dict) and isinstance(found.get(field), (dict, list)):
+        found = json.loads(text)
+    return _pick(found, field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,7 +23,7 @@ from longshore.rollout import Facts
 from longshore.tasks import ns
 from longshore.tasks.acting import locked
 from longshore.tasks.fleet import Fleet
-from longshore.tasks.services import choose, choose_one, drop_strangers, smoke_checks
+from longshore.tasks.services import choose, choose_one, drop_strangers, mask_also, smoke_checks
 from longshore.tasks.talk import _since, _tail
 from longshore.tasks.upkeep import junit_xml
 from longshore.tasks.words import after_dashes, command_words, duration
@@ -115,6 +116,22 @@ def test_a_missing_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.argv", ["invoke", "exec", "api"])
     with pytest.raises(LongshoreError, match="there is no command"):
         command_words("invoke exec api -- ls")
+
+
+def test_secrets_that_two_hosts_tell_at_once_are_both_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = _fleet(tmp_path)
+    plus = Masks.plus
+
+    def slowly(masks: Masks, values: Iterable[str]) -> Masks:
+        more = plus(masks, values)
+        time.sleep(0.1)
+        return more
+
+    monkeypatch.setattr(Masks, "plus", slowly)
+    fleet.each(("h1", "h2"), lambda host: mask_also(fleet, {host: {"secrets": [f"planted-secret-{host}"]}}))
+    assert fleet.output.masks.text("planted-secret-h1 planted-secret-h2") == "*** ***"
 
 
 def test_since_and_tail_say_what_is_wrong_with_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import time
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from longshore.remote.fake import FakeFleet
 from longshore.rollout import Facts
 from longshore.tasks import ns
 from longshore.tasks.acting import locked
-from longshore.tasks.fleet import Fleet
+from longshore.tasks.fleet import Fleet, make_facts
 from longshore.tasks.services import choose, choose_one, drop_strangers, mask_also, smoke_checks
 from longshore.tasks.talk import _since, _tail
 from longshore.tasks.upkeep import junit_xml
@@ -116,6 +117,18 @@ def test_a_missing_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.argv", ["invoke", "exec", "api"])
     with pytest.raises(LongshoreError, match="there is no command"):
         command_words("invoke exec api -- ls")
+
+
+def test_who_runs_it_can_be_told_of_a_user_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    assert make_facts(tmp_path).by == f"user {os.geteuid()}@{socket.gethostname()}"
 
 
 def test_secrets_that_two_hosts_tell_at_once_are_both_masked(

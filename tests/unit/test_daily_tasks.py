@@ -159,6 +159,8 @@ def test_since_and_tail_say_what_is_wrong_with_them() -> None:
             _since(wrong)
     with pytest.raises(LongshoreError, match="--tail: '-1' is not a number of lines"):
         _tail("-1", False)
+    with pytest.raises(LongshoreError, match="--tail: '²' is not a number of lines"):
+        _tail("²", False)
     with pytest.raises(LongshoreError, match="--deadline: 60 has no unit"):
         duration("60", "--deadline")
 

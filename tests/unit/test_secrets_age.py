@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from invoke.program import Program
 
 from longshore.errors import LongshoreError, Problems
 from longshore.secrets import recipients as people
@@ -20,6 +22,7 @@ from longshore.secrets.editing import editor, private_folder
 from longshore.secrets.files import age_file
 from longshore.secrets.keyring import Keyring, stanzas
 from longshore.secrets.vault import Vault
+from longshore.tasks import ns
 
 OPENSSH = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH)
 
@@ -240,6 +243,23 @@ def test_what_is_no_path_is_not_looked_for_as_one(tmp_path: Path, home: Path) ->
     for word in (f"ssh-rsa {'A' * 600}", "~no-such-user"):
         with pytest.raises(LongshoreError, match="is no recipient"):
             people.find([people.parse_recipient((home / "id.pub").read_text())], word)
+
+
+def test_with_json_there_is_nothing_else_on_standard_output(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    (home / "key").write_text(str(key))
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
+    team(tmp_path, str(key.to_public()))
+    write(vault(tmp_path), "A=1\n")
+    monkeypatch.chdir(tmp_path)
+    bob = ssh_key(home / "bob")
+    words = ["--add", bob, "--identity", str(home / "key"), "--json"]
+    Program(namespace=ns).run(["invoke", "secrets.recipients", *words], exit=False)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert [one["key"] for one in json.loads(line)["value"]] == [str(key.to_public()), bob]
 
 
 def test_nobody_is_written_for_who_can_not_open_the_files_already(tmp_path: Path) -> None:

@@ -262,6 +262,23 @@ def test_with_json_there_is_nothing_else_on_standard_output(
     assert [one["key"] for one in json.loads(line)["value"]] == [str(key.to_public()), bob]
 
 
+def test_a_length_without_a_key_is_refused_and_nothing_is_written(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    (home / "key").write_text(str(key))
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
+    team(tmp_path, str(key.to_public()))
+    path = write(vault(tmp_path), "A=1\n")
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    words = ["--env", "prod", "--length", "64", "--identity", str(home / "key")]
+    Program(namespace=ns).run(["invoke", "secrets.rotate", *words], exit=False)
+    assert "--length goes with --key" in "".join(capsys.readouterr())
+    assert path.read_bytes() == before
+
+
 def test_nobody_is_written_for_who_can_not_open_the_files_already(tmp_path: Path) -> None:
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     team(tmp_path, str(key.to_public()))

@@ -158,7 +158,7 @@ def rotate(
     env: str = "",
     app: str = "",
     key: list[str] | None = None,
-    length: str = "32",
+    length: str = "",
     identity: str = "",
 ) -> None:
     """Encrypt anew, to the recipients as they are now; with --key, give variables new values."""
@@ -166,12 +166,14 @@ def rotate(
     from longshore.secrets.files import age_file, age_files
     from longshore.tasks.words import whole
 
+    if length and not key:
+        raise LongshoreError("--length goes with --key: without it no value is changed.", where="--length")
     vault = _vault(identity)
     _known(vault, env, app)
     to = vault.recipients(env)
     if key:
         path = age_file(vault.root, env, app)
-        vault.new_values(path, key, whole(length, "--length", least=8), to)
+        vault.new_values(path, key, whole(length or "32", "--length", least=8), to)
         print(f"{vault.name(path)}: {', '.join(dict.fromkeys(key))} changed.")
         print("`invoke deploy` brings it to the hosts; what checks it (a database) has to be told, too.")
         return

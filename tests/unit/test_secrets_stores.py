@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -339,6 +340,16 @@ def test_a_number_of_sops_stays_as_it_is_written_and_a_number_inside_of_a_set(
     assert found[one] == "1.50"
     assert json.loads(found[some]) == {"port": 5432, "share": 0.5}
     assert json.loads(found[several]) == [1, "2"]
+
+
+def test_a_number_in_the_json_of_a_secret_is_taken_as_it_is_written(tools: Path, tmp_path: Path) -> None:
+    secret = '{"pin": 0.10, "set": {"port": 5432}}'
+    stand_in(tools, "aws", out=json.dumps({"SecretString": secret}))
+    stand_in(tools, "gcloud", out=base64.b64encode(secret.encode()).decode())
+    for store in ("aws", "gcp"):
+        pin, some = (parsed(f"ref+{store}://shop#{name}") for name in ("pin", "set"))
+        found = ask(pin, some, root=tmp_path)
+        assert (found[pin], json.loads(found[some])) == ("0.10", {"port": 5432})
 
 
 def test_a_sops_file_that_would_lose_a_part_of_a_value_is_refused(tools: Path, tmp_path: Path) -> None:

@@ -153,6 +153,15 @@ def test_the_home_of_a_user_that_there_is_not_is_a_sentence(tmp_path: Path) -> N
             one.keyring.sources()
 
 
+def test_a_key_is_not_made_in_the_home_of_a_user_that_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Program(namespace=ns).run(["invoke", "secrets.keygen", "--out", "~no-such-user/key"], exit=False)
+    assert "--out ~no-such-user/key: There is no such user here." in "".join(capsys.readouterr())
+    assert not (tmp_path / "~no-such-user").exists()
+
+
 def test_a_passphrase_that_is_empty_or_opens_a_key_of_another_kind_is_a_sentence(
     tmp_path: Path, home: Path
 ) -> None:

@@ -287,7 +287,10 @@ def keygen(context: Any, out: str = "") -> None:
     from longshore.errors import LongshoreError
     from longshore.secrets.keyring import default_identity
 
-    path = Path(out).expanduser() if out else default_identity()
+    try:
+        path = Path(out).expanduser() if out else default_identity()
+    except RuntimeError:
+        raise LongshoreError("There is no such user here.", where=f"--out {out}") from None
     key = pyrage.x25519.Identity.generate()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:

@@ -65,6 +65,14 @@ def test_the_inventorys_user_wins_and_gets_no_password_of_another(container: Pat
     assert "PGPASSWORD= " in told
 
 
+def test_another_user_comes_to_the_database_that_the_container_was_set_up_with(container: Path) -> None:
+    database = Database("main", "postgres", "db", user="reader")
+    called, _ = _call(container, database, POSTGRES_USER="shop")
+    assert called == "--username reader --dbname shop"
+    called, _ = _call(container, database)
+    assert called == "--username reader --dbname postgres"
+
+
 def test_a_password_in_a_file_is_read(container: Path) -> None:
     (container / "password").write_text("from-file\n")
     _, told = _call(

@@ -15,7 +15,7 @@ from requests import Response
 from longshore.console import Masks, make_output
 from longshore.console.passthrough import Passthrough
 from longshore.daily.engine import told
-from longshore.daily.logs import Follower, Lines, LogLine, Wanted, lines_of, merge, read
+from longshore.daily.logs import Follower, Lines, LogLine, Wanted, _seconds, lines_of, merge, read
 from longshore.errors import LongshoreError
 
 AT = "2026-01-31T08:00:0"
@@ -112,6 +112,15 @@ def test_following_goes_on_behind_what_was_seen_and_through_a_restart() -> None:
     assert [str(item) for item in items if isinstance(item, LongshoreError)] == [
         "h1: the connection to the engine broke while we tried to list the containers: the host is gone."
     ]
+
+
+def test_a_restart_brings_back_nothing_from_before_the_time_that_was_asked_for() -> None:
+    # Nothing was written since then, so nothing was seen: its next life gives its whole log again.
+    api = FakeApi({"api": []}, {"api": [[], [_piece(1, "long ago"), _piece(5, "new")]]})
+    link = FakeLink("h1", api)
+    wanted = Wanted("shop", since=_seconds(f"{AT}4Z"))
+    items = list(Follower([(link, wanted)], read(link, wanted)).lines())  # type: ignore[arg-type, list-item]
+    assert [item.text for item in items if isinstance(item, LogLine)] == ["new"]
 
 
 def test_a_host_that_is_lost_does_not_end_following_the_others() -> None:

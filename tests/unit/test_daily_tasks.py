@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,8 +23,8 @@ from longshore.remote.fake import FakeFleet
 from longshore.rollout import Facts
 from longshore.tasks import ns
 from longshore.tasks.acting import locked
-from longshore.tasks.fleet import Fleet
-from longshore.tasks.services import choose, choose_one, drop_strangers, smoke_checks
+from longshore.tasks.fleet import Fleet, make_facts
+from longshore.tasks.services import choose, choose_one, drop_strangers, mask_also, smoke_checks
 from longshore.tasks.talk import _since, _tail
 from longshore.tasks.upkeep import junit_xml
 from longshore.tasks.words import after_dashes, command_words, duration
@@ -117,6 +119,34 @@ def test_a_missing_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         command_words("invoke exec api -- ls")
 
 
+def test_who_runs_it_can_be_told_of_a_user_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    assert make_facts(tmp_path).by == f"user {os.geteuid()}@{socket.gethostname()}"
+
+
+def test_secrets_that_two_hosts_tell_at_once_are_both_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = _fleet(tmp_path)
+    plus = Masks.plus
+
+    def slowly(masks: Masks, values: Iterable[str]) -> Masks:
+        more = plus(masks, values)
+        time.sleep(0.1)
+        return more
+
+    monkeypatch.setattr(Masks, "plus", slowly)
+    fleet.each(("h1", "h2"), lambda host: mask_also(fleet, {host: {"secrets": [f"planted-secret-{host}"]}}))
+    assert fleet.output.masks.text("planted-secret-h1 planted-secret-h2") == "*** ***"
+
+
 def test_since_and_tail_say_what_is_wrong_with_them() -> None:
     found = _since("10m")
     assert found is not None
@@ -129,6 +159,8 @@ def test_since_and_tail_say_what_is_wrong_with_them() -> None:
             _since(wrong)
     with pytest.raises(LongshoreError, match="--tail: '-1' is not a number of lines"):
         _tail("-1", False)
+    with pytest.raises(LongshoreError, match="--tail: '²' is not a number of lines"):
+        _tail("²", False)
     with pytest.raises(LongshoreError, match="--deadline: 60 has no unit"):
         duration("60", "--deadline")
 

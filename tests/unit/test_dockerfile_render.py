@@ -279,6 +279,8 @@ def test_check_looks_at_what_the_services_are_built_from(project: Path, invoke: 
         (["--check", "nowhere"], "nowhere: There is no such file"),
         (["--check", "inventory/"], "There is no Dockerfile in this folder"),
         (["--check", "web", "--env", "prod"], "takes either paths, or the services of --env"),
+        (["--check", "web", "--app", "shop"], "takes either paths, or the services of --env"),
+        (["--check", "web", "--limit", "h1"], "takes either paths, or the services of --env"),
         (["--check", "--out", "x"], "--check writes nothing"),
         (["--env", "nope"], "nope"),
     ],

@@ -461,6 +461,8 @@ def test_the_json_has_every_finding_with_its_place(tmp_path: Path, capsys: Captu
         (["--check", "--ignore", "diffres"], "Did you mean differs?"),
         (["--check", "--example", "nope"], "no such file"),
         (["--check", "--file", ".env", "--env", "prod"], "--file is one file"),
+        (["--check", "--file", ".env", "--app", "shop"], "--app goes with --env"),
+        (["--check", "--app", "shop"], "--app goes with --env"),
         (["--check"], "no .env here"),
         (["--diff", "prod"], "--diff LEFT RIGHT needed value"),
         (["--diff", "prod", "stagng"], "Did you mean staging?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from invoke.program import Program
 
 from longshore.errors import LongshoreError, Problems
 from longshore.secrets import recipients as people
-from longshore.secrets.editing import private_folder
+from longshore.secrets.editing import editor, private_folder
 from longshore.secrets.files import age_file
 from longshore.secrets.keyring import Keyring, stanzas
 from longshore.secrets.vault import Vault
+from longshore.tasks import ns
 
 OPENSSH = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH)
 
@@ -140,6 +144,38 @@ def test_what_can_not_be_opened_is_a_sentence(tmp_path: Path, home: Path) -> Non
         vault(tmp_path, ask=lambda _: "wrong").read(path)
 
 
+def test_the_home_of_a_user_that_there_is_not_is_a_sentence(tmp_path: Path) -> None:
+    for one in (
+        vault(tmp_path, "~no-such-user/key"),
+        vault(tmp_path, environ={"LONGSHORE_AGE_KEY_FILE": "~no-such-user/key"}),
+    ):
+        with pytest.raises(LongshoreError, match="~no-such-user/key: The key can't be read: No such file"):
+            one.keyring.sources()
+
+
+def test_a_key_is_not_made_in_the_home_of_a_user_that_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Program(namespace=ns).run(["invoke", "secrets.keygen", "--out", "~no-such-user/key"], exit=False)
+    assert "--out ~no-such-user/key: There is no such user here." in "".join(capsys.readouterr())
+    assert not (tmp_path / "~no-such-user").exists()
+
+
+def test_a_passphrase_that_is_empty_or_opens_a_key_of_another_kind_is_a_sentence(
+    tmp_path: Path, home: Path
+) -> None:
+    locked = ssh_key(home / "locked", b"x")
+    team(tmp_path, locked)
+    path = write(vault(tmp_path), "A=1\n")
+    with pytest.raises(LongshoreError, match=r"the passphrase of the key .*locked is wrong"):
+        vault(tmp_path, str(home / "locked"), ask=lambda _: "").read(path)
+    how = serialization.BestAvailableEncryption(b"x")
+    (home / "other").write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*OPENSSH, how))
+    with pytest.raises(LongshoreError, match=r"other: This key can't be used\. Use an ed25519 key"):
+        vault(tmp_path, str(home / "other"), ask=lambda _: "x").read(path)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "clear", "empty"])
 def test_a_damaged_file_is_a_sentence_without_what_is_in_it(tmp_path: Path, damage: str) -> None:
     key = pyrage.x25519.Identity.generate()
@@ -190,6 +226,68 @@ def test_recipients_are_added_and_removed_with_what_names_them(tmp_path: Path) -
     assert "alice" not in path.read_text()
 
 
+def test_who_is_removed_is_removed_wherever_the_list_has_the_key(tmp_path: Path, home: Path) -> None:
+    alice, bob = (str(pyrage.x25519.Identity.generate().to_public()) for _ in range(2))
+    carol = ssh_key(home / "carol")
+    first = f"# alice\n{alice}\n{carol} carol\n"
+    again = f"# bob\n{bob}\n\n# alice's again\n{alice}\n{alice}\n{carol} at work\n"
+    text = first + again
+    path = tmp_path / "recipients.txt"
+    path.write_text(text)
+    listed = people.read_recipients(path, "recipients.txt")
+    assert people.without(text, listed[0]) == f"{carol} carol\n# bob\n{bob}\n\n{carol} at work\n"
+    assert people.without(text, listed[1]) == text.replace(f"{carol} carol\n", "").replace(
+        f"{carol} at work\n", ""
+    )
+
+
+def test_what_is_no_path_is_not_looked_for_as_one(tmp_path: Path, home: Path) -> None:
+    ssh_key(home / "id")
+    pasted = (home / "id").read_text()
+    with pytest.raises(LongshoreError, match="this is a private key") as caught:
+        people.given(pasted)
+    assert pasted.splitlines()[1] not in str(caught.value)
+    with pytest.raises(LongshoreError, match="this is no public key"):
+        people.given("~no-such-user/id.pub")
+    for word in (f"ssh-rsa {'A' * 600}", "~no-such-user"):
+        with pytest.raises(LongshoreError, match="is no recipient"):
+            people.find([people.parse_recipient((home / "id.pub").read_text())], word)
+
+
+def test_with_json_there_is_nothing_else_on_standard_output(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    (home / "key").write_text(str(key))
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
+    team(tmp_path, str(key.to_public()))
+    write(vault(tmp_path), "A=1\n")
+    monkeypatch.chdir(tmp_path)
+    bob = ssh_key(home / "bob")
+    words = ["--add", bob, "--identity", str(home / "key"), "--json"]
+    Program(namespace=ns).run(["invoke", "secrets.recipients", *words], exit=False)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert [one["key"] for one in json.loads(line)["value"]] == [str(key.to_public()), bob]
+
+
+def test_a_length_without_a_key_is_refused_and_nothing_is_written(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    (home / "key").write_text(str(key))
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
+    team(tmp_path, str(key.to_public()))
+    path = write(vault(tmp_path), "A=1\n")
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    words = ["--env", "prod", "--length", "64", "--identity", str(home / "key")]
+    Program(namespace=ns).run(["invoke", "secrets.rotate", *words], exit=False)
+    assert "--length goes with --key" in "".join(capsys.readouterr())
+    assert path.read_bytes() == before
+
+
 def test_nobody_is_written_for_who_can_not_open_the_files_already(tmp_path: Path) -> None:
     key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     team(tmp_path, str(key.to_public()))
@@ -216,6 +314,17 @@ def test_rotating_gives_new_values_and_leaves_the_rest_as_it_is_written(tmp_path
     assert values["A"][0] != values["C"][0]
     with pytest.raises(LongshoreError, match=r"has no D\. It has: A, B, C"):
         one.new_values(path, ["D"], 24, one.recipients("prod"))
+
+
+def test_rotating_counts_lines_as_they_are_read(tmp_path: Path) -> None:
+    key = pyrage.x25519.Identity.generate()
+    team(tmp_path, str(key.to_public()))
+    one = vault(tmp_path, environ={"LONGSHORE_AGE_KEY": str(key)})
+    path = write(one, "# from a\x0cpage, and\u2028another\nOTHER=kept\nA=old\nLAST=kept too")
+    one.new_values(path, ["A"], 24, one.recipients("prod"))
+    values = {name: value for name, (value, _) in one.decrypt(path).items()}
+    assert values.pop("A") != "old"
+    assert values == {"OTHER": "kept", "LAST": "kept too"}
 
 
 def test_an_edit_is_checked_before_it_is_encrypted_and_an_unchanged_file_is_not_written(
@@ -282,6 +391,12 @@ def test_the_clear_text_of_an_edit_goes_with_the_process_that_is_killed(tmp_path
     while folder.exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not folder.exists()
+
+
+def test_an_editor_that_is_no_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "vim -c 'set nobackup")
+    with pytest.raises(LongshoreError, match=r"EDITOR: it is no command: No closing quotation"):
+        editor()
 
 
 def test_the_private_folder_is_gone_after_an_edit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -298,11 +299,17 @@ def test_no_secret_is_in_an_argument_and_standard_input_is_closed(tools: Path, t
         ("ref+bws://", "says which secret"),
         ("ref+lpass://--help", "can't begin with a dash"),
         ("ref+command://rm", "is said in the inventory"),
+        ("ref+vault://x?mount=a%00b#y", "can't hold a NUL character"),
     ],
 )
 def test_a_reference_that_can_not_be_right_is_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_reference(text)
+
+
+def test_a_word_of_a_command_that_can_not_be_an_argument_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match="can't hold a NUL character"):
+        checked("command", "", command=("pass", "show", "a\0b"))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +329,27 @@ def test_a_tool_that_can_not_be_started_is_a_sentence(tools: Path, tmp_path: Pat
     (tools / "op").chmod(0o755)
     with pytest.raises(LongshoreError, match="op"):
         ask(parsed("op://a/b/c"), root=tmp_path)
+
+
+def test_a_number_of_sops_stays_as_it_is_written_and_a_number_inside_of_a_set(
+    tools: Path, tmp_path: Path
+) -> None:
+    stand_in(tools, "sops", out='{"one": 1.50, "set": {"port": 5432, "share": 0.5}, "list": [1, "2"]}')
+    one, some, several = (parsed(f"ref+sops://a.yaml#{name}") for name in ("one", "set", "list"))
+    found = ask(one, some, several, root=tmp_path)
+    assert found[one] == "1.50"
+    assert json.loads(found[some]) == {"port": 5432, "share": 0.5}
+    assert json.loads(found[several]) == [1, "2"]
+
+
+def test_a_number_in_the_json_of_a_secret_is_taken_as_it_is_written(tools: Path, tmp_path: Path) -> None:
+    secret = '{"pin": 0.10, "set": {"port": 5432}}'
+    stand_in(tools, "aws", out=json.dumps({"SecretString": secret}))
+    stand_in(tools, "gcloud", out=base64.b64encode(secret.encode()).decode())
+    for store in ("aws", "gcp"):
+        pin, some = (parsed(f"ref+{store}://shop#{name}") for name in ("pin", "set"))
+        found = ask(pin, some, root=tmp_path)
+        assert (found[pin], json.loads(found[some])) == ("0.10", {"port": 5432})
 
 
 def test_a_sops_file_that_would_lose_a_part_of_a_value_is_refused(tools: Path, tmp_path: Path) -> None:

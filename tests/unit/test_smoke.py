@@ -153,6 +153,18 @@ def test_a_command_is_run_in_the_project_without_a_shell_and_judged_by_its_code_
     assert time.monotonic() - began < 3
 
 
+def test_all_that_a_command_prints_is_looked_at(tmp_path: Path) -> None:
+    def prints(code: str, **settings: Any) -> str:
+        return _why(command=(sys.executable, "-c", code), root=tmp_path, **settings)
+
+    pretty = "import json; print(json.dumps({'all': [*range(500)], 'end': 'ok'}, indent=1))"
+    assert prints(pretty, json={"end": "ok", "all.0": 0}) == ""
+    assert prints(pretty.replace(", indent=1", ", indent=None") + ";print()", json={"end": "ok"}) == ""
+    wide = "import json; print(json.dumps({'all': 'x' * 9000, 'end': 'ok'}))"
+    assert prints(wide, json={"end": "ok"}) == ""
+    assert prints("print('first'); print('more\\n' * 200)", contains="first", matches="^first$") == ""
+
+
 def _certificate(folder: Path, days: float) -> Path:
     """A certificate of its own for 127.0.0.1, with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -24,7 +24,7 @@ secret() { if [ -n "$1" ]; then printf %s "$1"; elif [ -r "$2" ]; then cat "$2";
 _POSTGRES = (
     _READ
     + """
-own=${POSTGRES_USER:-postgres}; user=${1:-$own}; base=${2:-${POSTGRES_DB:-$user}}; shift 2
+own=${POSTGRES_USER:-postgres}; user=${1:-$own}; base=${2:-${POSTGRES_DB:-$own}}; shift 2
 if [ "$user" = "$own" ]; then
   PGPASSWORD=$(secret "${POSTGRES_PASSWORD:-}" "${POSTGRES_PASSWORD_FILE:-}")
   if [ -n "$PGPASSWORD" ]; then export PGPASSWORD; else unset PGPASSWORD; fi

@@ -131,8 +131,8 @@ class Follower:
                         read.add(one.ident)
                         job = (client, link.host, one, wanted, last, following)
                         threading.Thread(target=self._container, args=job, daemon=True).start()
-                # A container that comes later is shown from its first line on.
-                wanted = Wanted(wanted.project, wanted.services)
+                # A container that comes later is shown from its first line on; one that is back had others.
+                wanted = Wanted(wanted.project, wanted.services, wanted.since)
                 self._over.wait(_LOOK_AGAIN)
         except LongshoreError as error:
             if not self._over.is_set():

@@ -43,6 +43,15 @@ def _pick(found: Any, field: str) -> str:
     return _text(found[field])
 
 
+def _picked(text: str, field: str) -> str:
+    """A field of JSON. Raises ``ValueError`` for what is none."""
+    # Numbers as they are there, not as Python would write them; in a set or a list they stay numbers.
+    found = json.loads(text, parse_float=str, parse_int=str)
+    if isinstance(found, dict) and isinstance(found.get(field), (dict, list)):
+        found = json.loads(text)
+    return _pick(found, field)
+
+
 def bitwarden(text: str, ref: str, field: str) -> str:
     item = _json(text)
     login = item.get("login") or {}
@@ -66,10 +75,9 @@ def aws(text: str, ref: str, field: str) -> str:
     if not field:
         return secret
     try:
-        inside = json.loads(secret)
+        return _picked(secret, field)
     except ValueError:
         raise LookupError(f"it is not JSON, so there is no {field!r} in it") from None
-    return _pick(inside, field)
 
 
 def _decoded(text: str) -> str:
@@ -82,7 +90,7 @@ def _decoded(text: str) -> str:
 
 def google(text: str, ref: str, field: str) -> str:
     secret = _decoded(text)
-    return _pick(_json(secret), field) if field else secret
+    return _picked(secret, field) if field else secret
 
 
 def vault(text: str, ref: str, field: str) -> str:
@@ -103,5 +111,4 @@ def sops(text: str, ref: str, field: str) -> str:
                 "quotes a $ stays"
             )
         return value
-    # Numbers as SOPS has them, not as Python would write them.
-    return _pick(json.loads(text, parse_float=str, parse_int=str), field)
+    return _picked(text, field)

@@ -105,7 +105,12 @@ def editor() -> list[str]:
     """The person's editor, as words. Raises ``LongshoreError`` when there is none."""
     for name in ("VISUAL", "EDITOR"):
         if said := os.environ.get(name, "").strip():
-            words = shlex.split(said)
+            try:
+                words = shlex.split(said)
+            except ValueError as error:
+                raise LongshoreError(
+                    f"it is no command: {error}.", where=name, hint="As in: EDITOR='code --wait'."
+                ) from None
             if shutil.which(words[0]) is None:
                 raise LongshoreError(f"the editor {words[0]} is not on PATH.", where=name)
             return words

@@ -100,12 +100,12 @@ class Keyring:
 
     def _look(self) -> list[Source]:
         if self._named:
-            return [self._file(Path(self._named).expanduser(), "--identity")]
+            return [self._file(_at_home(self._named), "--identity")]
         found = []
         if text := self._environ.get(KEY):
             found.append(Source(KEY, text.replace("\\n", "\n").encode()))
         if name := self._environ.get(KEY_FILE):
-            found.append(self._file(Path(name).expanduser(), KEY_FILE))
+            found.append(self._file(_at_home(name), KEY_FILE))
         for path in (default_identity(), Path.home() / ".ssh" / "id_ed25519"):
             if path.is_file():
                 found.append(self._file(path, ""))
@@ -231,21 +231,22 @@ class Keyring:
             return pyrage.ssh.Identity.from_buffer(source.data)
         except pyrage.IdentityError as error:
             if "decrypted first" not in str(error):
-                raise LongshoreError(
-                    "This key can't be used.", where=source.name, hint="Use an ed25519 key."
-                ) from None
+                raise _unusable(source) from None
         from cryptography.hazmat.primitives import serialization
 
         try:
             key = serialization.load_ssh_private_key(source.data, self._passphrase(source).encode())
-        except ValueError:
+        except (TypeError, ValueError):  # TypeError: it is empty
             raise LongshoreError(f"the passphrase of the key {source.name} is wrong.") from None
         plain = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.OpenSSH,
             serialization.NoEncryption(),
         )
-        return pyrage.ssh.Identity.from_buffer(plain)
+        try:
+            return pyrage.ssh.Identity.from_buffer(plain)
+        except pyrage.IdentityError:  # its kind is told only now
+            raise _unusable(source) from None
 
     def public(self) -> list[str]:
         """The public keys of the keys found, where they can be told without a passphrase."""
@@ -257,6 +258,15 @@ class Keyring:
             elif not _protected(source) and _X25519.search(source.data.decode("utf-8", "replace")):
                 told += [str(key.to_public()) for key in self._identities(source)]
         return told
+
+
+def _at_home(name: str) -> Path:
+    """The path with its ``~`` replaced; as it is for a user that there isn't, where Path's own raises."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111
+
+
+def _unusable(source: Source) -> LongshoreError:
+    return LongshoreError("This key can't be used.", where=source.name, hint="Use an ed25519 key.")
 
 
 def _protected(source: Source) -> bool:

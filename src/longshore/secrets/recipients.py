@@ -6,6 +6,7 @@ environment instead.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,10 +109,9 @@ def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
 
 def given(text: str) -> Recipient:
     """What ``--add`` was given: a public key, or the path of a file with one. Raises ``LongshoreError``."""
-    path = Path(text).expanduser()
-    if not text.startswith(("age1", "ssh-")) and path.is_file():
+    if not text.startswith(("age1", "ssh-")) and _is_file(text):
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = Path(text).expanduser().read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as error:
             raise LongshoreError(f"The key can't be read: {error.strerror}.", where=text) from None
         told = [line for line in lines if line.strip() and not line.startswith("#")]
@@ -123,6 +123,12 @@ def given(text: str) -> Recipient:
         raise LongshoreError(
             f"{error}.", where="--add", hint="Give a public key, or the path of a .pub file."
         ) from None
+
+
+def _is_file(text: str) -> bool:
+    """Whether this names a file; not for what can't be a path, such as a whole key."""
+    # Not Path's: is_file() raises with the text for one that is too long, expanduser() for an unknown user.
+    return os.path.isfile(os.path.expanduser(text))  # noqa: PTH111, PTH113
 
 
 def with_added(text: str, recipient: Recipient) -> str:
@@ -139,8 +145,7 @@ def with_added(text: str, recipient: Recipient) -> str:
 def find(recipients: Sequence[Recipient], word: str) -> Recipient:
     """The recipient that ``word`` means: its key, the start or end of it, or its comment."""
     word = word.strip()
-    path = Path(word).expanduser()
-    if path.is_file():
+    if _is_file(word):
         word = given(word).key
     exact = [one for one in recipients if word in (one.key, one.comment, f"{one.key} {one.comment}")]
     close = [
@@ -155,12 +160,18 @@ def find(recipients: Sequence[Recipient], word: str) -> Recipient:
 
 
 def without(text: str, recipient: Recipient) -> str:
-    """The file's text without a recipient, and without the comment line that named it."""
-    lines = text.splitlines(keepends=True)
-    at = recipient.line - 1
-    above = lines[at - 1].strip().lstrip("# ") if at > 0 and lines[at - 1].lstrip().startswith("#") else None
-    start = at - 1 if above is not None and above == recipient.comment else at
-    return "".join(lines[:start] + lines[at + 1 :])
+    """The file's text without a recipient, wherever it has its key, and without the comment lines that named
+    it."""
+    kept: list[str] = []
+    above = ""
+    for line in text.splitlines(keepends=True):
+        match = _KEY.fullmatch(line.strip())
+        if match is None or match[1] != recipient.key:
+            kept.append(line)
+        elif above.startswith("#") and (match[2] or "").strip() in ("", above.lstrip("# ")):
+            kept.pop()
+        above = line.strip()
+    return "".join(kept)
 
 
 def write_recipients(path: Path, text: str) -> None:

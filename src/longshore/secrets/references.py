@@ -74,6 +74,8 @@ def checked(
     """A reference with everything that its store needs. Raises ``ValueError`` with a sentence."""
     name = _store(store)
     adapter = ADAPTERS[name]
+    if any("\0" in word for word in (ref, field, *(options or {}).values(), *command)):
+        raise ValueError("A reference can't hold a NUL character.")
     if name == "command":
         if not command or not command[0]:
             raise ValueError("A reference to a command needs it: {from: command, command: [pass, show, db]}.")
@@ -84,8 +86,6 @@ def checked(
         raise ValueError(
             f"A reference to {adapter.title} can't begin with a dash: its tool would misread it."
         )
-    if "\0" in ref + field:
-        raise ValueError("A reference can't hold a NUL character.")
     if name == "op" and ref.partition("?")[0].count("/") < 2:
         raise ValueError("A reference to 1Password is op://VAULT/ITEM/FIELD.")
     if field and not adapter.takes_field:

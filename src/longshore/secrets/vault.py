@@ -157,12 +157,12 @@ class Vault:
             if key not in entries:
                 known = ", ".join(entries) or "none"
                 raise LongshoreError(f"{name} has no {key}.", where="--key", hint=f"It has: {known}.")
-        lines = text.splitlines(keepends=True)
+        lines = text.split("\n")  # as entries count them: splitlines() knows other ends of lines, too
         # From below, so that the lines above keep their numbers.
         for key in sorted(dict.fromkeys(keys), key=lambda key: -entries[key].line):
             entry = entries[key]
-            lines[entry.line - 1 : entry.last_line] = [f"{key}={secrets.token_urlsafe(length)[:length]}\n"]
-        after = "".join(lines)
+            lines[entry.line - 1 : entry.last_line] = [f"{key}={secrets.token_urlsafe(length)[:length]}"]
+        after = "\n".join(lines)
         self.checked(after, name)
         self.write(path, after, to)
 

@@ -106,7 +106,7 @@ def _to_check(
     here = Path.cwd()
     named = [one for one in (path, *after_dashes()) if one]
     if named:
-        if env or service:
+        if env or app or limit or service:
             raise LongshoreError(
                 "--check takes either paths, or the services of --env", hint="Leave one of them out."
             )

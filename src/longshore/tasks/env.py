@@ -77,6 +77,8 @@ def env(
         raise LongshoreError("--diff names both environments; --env is one too many", where="--env")
     if file and env:
         raise LongshoreError("--file is one file, --env all of an environment", hint="Say one of them.")
+    if check and app and not env:
+        raise LongshoreError("--app goes with --env: a file is no app's", where="--app")
     output = make_output(as_json=json)
     try:
         if check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import socket
 import subprocess
@@ -138,8 +139,16 @@ def make_facts(root: Path, *, why: str = "") -> Facts:
     """Who runs this, from where, at which commit."""
     from longshore.rollout import Facts
 
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    by = f"{_user()}@{socket.gethostname()}"
     return Facts(run=secrets.token_hex(6), by=by, git=git_commit(root), why=why)
+
+
+def _user() -> str:
+    """The login name; in a container of CI the user often has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError: from Python 3.13 on
+        return f"user {os.geteuid()}"
 
 
 def git_commit(root: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.tasks.command import task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from longshore.inventory.model import Environment, EnvValue
@@ -158,7 +158,7 @@ def rotate(
     env: str = "",
     app: str = "",
     key: list[str] | None = None,
-    length: str = "32",
+    length: str = "",
     identity: str = "",
 ) -> None:
     """Encrypt anew, to the recipients as they are now; with --key, give variables new values."""
@@ -166,12 +166,14 @@ def rotate(
     from longshore.secrets.files import age_file, age_files
     from longshore.tasks.words import whole
 
+    if length and not key:
+        raise LongshoreError("--length goes with --key: without it no value is changed.", where="--length")
     vault = _vault(identity)
     _known(vault, env, app)
     to = vault.recipients(env)
     if key:
         path = age_file(vault.root, env, app)
-        vault.new_values(path, key, whole(length, "--length", least=8), to)
+        vault.new_values(path, key, whole(length or "32", "--length", least=8), to)
         print(f"{vault.name(path)}: {', '.join(dict.fromkeys(key))} changed.")
         print("`invoke deploy` brings it to the hosts; what checks it (a database) has to be told, too.")
         return
@@ -179,7 +181,7 @@ def rotate(
     if not paths:
         raise LongshoreError(f"{env} has no encrypted env file.", hint="`invoke secrets.edit` makes one.")
     vault.again(paths, to)
-    _told_again(vault, paths, len(to))
+    _told_again(vault, paths, len(to), print)
 
 
 @task(
@@ -213,7 +215,8 @@ def recipients(
     if own and not path.name.startswith(f"{env}."):
         path = path.with_name(f"{env}.recipients.txt")
     if add or remove:
-        _change(vault, path, env if path.name != "recipients.txt" else "", add, remove)
+        say: Callable[[str], None] = (lambda text: None) if json else print
+        _change(vault, path, env if path.name != "recipients.txt" else "", add, remove, say)
     to = people.read_recipients(path, vault.name(path))
     if json:
         from longshore.console import make_output
@@ -231,7 +234,7 @@ def recipients(
                 print(f"{vault.name(file)} {why}: `invoke secrets.rotate {told}` mends that.")
 
 
-def _change(vault: Vault, path: Path, env: str, add: str, remove: str) -> None:
+def _change(vault: Vault, path: Path, env: str, add: str, remove: str, say: Callable[[str], None]) -> None:
     from longshore.errors import LongshoreError
     from longshore.secrets import recipients as people
     from longshore.secrets.files import age_files
@@ -244,7 +247,7 @@ def _change(vault: Vault, path: Path, env: str, add: str, remove: str) -> None:
         text = people.with_added(text, added)
         after.append(added)
     elif added is not None and not remove:
-        print(f"{added} can open them already.")
+        say(f"{added} can open them already.")
         return
     gone = people.find(now, remove) if remove else None
     if gone is not None:
@@ -257,19 +260,19 @@ def _change(vault: Vault, path: Path, env: str, add: str, remove: str) -> None:
     vault.again(paths, after)
     people.write_recipients(path, text)
     if added is not None:
-        print(f"{added} can open them now.")
-    _told_again(vault, paths, len(after))
+        say(f"{added} can open them now.")
+    _told_again(vault, paths, len(after), say)
     if gone is not None:
-        print(
+        say(
             f"{gone} can't open what is encrypted from now on, but knows the values that are in use, and "
             "can open the files in git's history: change the values (`invoke secrets.rotate --key …`)."
         )
 
 
-def _told_again(vault: Vault, paths: Sequence[Path], count: int) -> None:
+def _told_again(vault: Vault, paths: Sequence[Path], count: int, say: Callable[[str], None]) -> None:
     keys = f"{count} {'key' if count == 1 else 'keys'}"
     for path in paths:
-        print(f"{vault.name(path)} is encrypted anew, for {keys}.")
+        say(f"{vault.name(path)} is encrypted anew, for {keys}.")
 
 
 @task(help={"out": "where the private key goes (default: ~/.config/longshore/age.txt)"})
@@ -284,7 +287,10 @@ def keygen(context: Any, out: str = "") -> None:
     from longshore.errors import LongshoreError
     from longshore.secrets.keyring import default_identity
 
-    path = Path(out).expanduser() if out else default_identity()
+    try:
+        path = Path(out).expanduser() if out else default_identity()
+    except RuntimeError:
+        raise LongshoreError("There is no such user here.", where=f"--out {out}") from None
     key = pyrage.x25519.Identity.generate()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from longshore.tasks.fleet import Fleet
 
 Choice = Mapping[str, tuple[str, ...]]
 """App to the names of the hosts to ask."""
+_MASKING = threading.Lock()
+"""Hosts are asked at the same time, and what one adds to the masks must not be lost to another."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ def ask(
 def mask_also(fleet: Fleet, answers: Mapping[str, Any]) -> None:
     """Mask the secrets of the releases that the hosts have, too: containers print theirs, not today's."""
     found = {value for answer in answers.values() for value in answer.pop("secrets", ())}
-    fleet.output.masks = fleet.output.masks.plus(found - public_names(fleet.environment))
+    with _MASKING:
+        fleet.output.masks = fleet.output.masks.plus(found - public_names(fleet.environment))
 
 
 def drop_strangers(

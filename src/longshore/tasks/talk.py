@@ -140,7 +140,7 @@ def _tail(text: str, has_since: bool) -> int | None:
 
     if text == "all" or (not text and has_since):
         return None
-    if text and not text.isdigit():
+    if text and not (text.isascii() and text.isdigit()):
         raise LongshoreError(f"{text!r} is not a number of lines", where="--tail", hint="Or write all.")
     return int(text or _TAIL)
 

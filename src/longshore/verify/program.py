@@ -35,9 +35,11 @@ def run_program(
     timeout: float,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_text: Callable[[str], None] | None = None,
 ) -> Ended:
     """Run it without a shell and without input, in a process group of its own.
 
+    ``on_line`` gets each line, cut where it is long; ``on_text`` all that is printed, as it is, in pieces.
     Out of time (``timeout``, seconds), the whole group is killed. Raises ``OSError`` when it can't be
     started.
     """
@@ -59,6 +61,8 @@ def run_program(
     def read() -> None:
         cut = ""
         while line := stream.readline(_LONGEST_LINE):
+            if on_text is not None:
+                on_text(line)
             text = cut + line.rstrip("\n")
             cut = "" if line.endswith("\n") or len(line) < _LONGEST_LINE else CUT
             text += cut

@@ -6,6 +6,7 @@ What an answer must be is decided in :mod:`longshore.verify.expect`.
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import ssl
 import time
@@ -25,7 +26,7 @@ from longshore.verify.program import how_it_ended, run_program
 
 _PAUSE = 0.5
 _MOST = 1 << 20
-"""Bytes of an answer that are read at most."""
+"""Bytes of an answer, or characters of a command's output, that are looked at at most."""
 _DAY = 86400.0
 
 
@@ -137,15 +138,21 @@ def _certificate(place: str, days: int, timeout: float) -> None:
 
 
 def _command(check: SmokeCheck, timeout: float) -> None:
+    printed = io.StringIO()
+
+    def keep(text: str) -> None:
+        if printed.tell() < _MOST:
+            printed.write(text)
+
     try:
-        ended = run_program(check.command, cwd=check.root, timeout=timeout)
+        ended = run_program(check.command, cwd=check.root, timeout=timeout, on_text=keep)
     except OSError as error:
         raise Wrong(f"{check.command[0]} can't be run: {error.strerror or error}") from None
     how = how_it_ended(ended, timeout)
     if how:
         said = "; ".join(line for line in ended.tail[-3:] if line.strip())
         raise Wrong(f"{check.command[0]} {how}{f': {said}' if said else ''}")
-    expect_text(check, "\n".join(ended.tail))
+    expect_text(check, printed.getvalue())
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

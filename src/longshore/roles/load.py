@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from longshore import bytecode
 from longshore.errors import InventoryError, Where
 from longshore.roles.builtin import BUILTIN
 from longshore.roles.model import HOOKS, Role
@@ -47,7 +48,8 @@ def load_file(path: Path, name: str) -> Role:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with bytecode.not_kept():
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise InventoryError(
             f"The role is not valid Python: {error.msg}.", where=Where(file, error.lineno or 0)

@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+import longshore.bytecode
 import longshore.lean  # isort: split
 
 from invoke.collection import Collection
@@ -62,6 +63,7 @@ def _collect() -> Collection:
 
 
 ns = _collect()
+longshore.bytecode.as_before()
 
 # Python's last act is to look for garbage among everything that was imported: a fifth of a short run's CPU.
 # What is frozen isn't looked at; files are flushed and threads ended all the same.

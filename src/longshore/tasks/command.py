@@ -19,6 +19,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from longshore import bytecode
 from longshore.errors import LongshoreError
 
 Body = TypeVar("Body", bound=Callable[..., Any])
@@ -125,7 +126,8 @@ def task(**settings: Any) -> Callable[[Body], Any]:
 
                 connections.accept_new_keys()
             try:
-                return body(context, *args, **kwargs)
+                with bytecode.kept():
+                    return body(context, *args, **kwargs)
             except Exit:
                 raise
             except BrokenPipeError:

@@ -1,6 +1,6 @@
 """Python keeps what it has compiled of Longshore, as of every package, though Invoke forbids it.
 
-Invoke does so for the sake of projects, whose ``tasks.py`` is to leave no ``__pycache__``. But from a checkout
+Invoke does so for the sake of projects, whose ``tasks.py`` is to leave no ``__pycache__``. From a checkout
 (``pip install -e``) all that a command imports would be compiled anew in every run, which takes longer than
 the import itself. Who forbids it in Python's own ways (``-B``, ``PYTHONDONTWRITEBYTECODE``) is heard.
 

@@ -1,4 +1,4 @@
-"""What all tests have in common."""
+"""What all unit tests have in common."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.lab import __main__ as tests_of_lab
 
 from longshore.lab import LabError, cgroups, content, machine, network, pip, registry, standins, state
 from longshore.lab.backend import choose
@@ -393,6 +394,16 @@ def test_a_hosts_own_processes_are_one_group_beside_its_containers_where_cpu_is_
         (where,) = [group for group in groups if len(groups) == 1 or "cpu" in group.parent.name.split(",")]
         assert cgroups.leaf(trees, groups) == where / "init/cgroup.procs"
         assert [group for group in groups if (group / "init").exists()] == [where]
+
+
+def test_the_tests_on_practice_hosts_are_shared_out_whole_and_what_may_be_left_out_comes_last() -> None:
+    files = sorted(tests_of_lab.TOOK)
+    lanes = tests_of_lab.lanes(files)
+    assert sorted(file for lane in lanes for file in lane) == files
+    assert set(tests_of_lab.LAST) <= set(files)
+    for lane in lanes:
+        last = [file in tests_of_lab.LAST for file in lane]
+        assert last == sorted(last)
 
 
 def test_a_host_is_held_to_a_processor_with_all_that_its_engine_has_started(tmp_path: Path) -> None:

@@ -279,8 +279,14 @@ def test_a_deploy_goes_on_by_itself_after_each_outage_and_fetches_nothing_twice(
     # What came to the host is the image, once; and its manifests a few times.
     assert trouble.line.passed - passed < small[1] + large[1] + MB // 2
     came = Counter[str]()
-    for digest, size in trouble.registry.fetched(mark):
-        came[digest] += size
+
+    def is_told() -> bool:
+        came.clear()
+        for digest, size in trouble.registry.fetched(mark):
+            came[digest] += size
+        return came[large[0]] >= large[1]
+
+    wait(is_told)  # a request whose line broke is written down when the registry notices
     assert came[small[0]] == small[1]
     # The registry also counts what was on its way when the line broke.
     assert large[1] <= came[large[0]] < large[1] + 2 * 4 * MB, trouble.registry.fetched(mark)

@@ -254,14 +254,20 @@ def test_what_is_no_path_is_not_looked_for_as_one(tmp_path: Path, home: Path) ->
             people.find([people.parse_recipient((home / "id.pub").read_text())], word)
 
 
+def _project(root: Path, home: Path) -> pyrage.x25519.Identity:
+    """An environment ``prod`` whose secrets are for one key, which is in ``home/key``."""
+    key = pyrage.x25519.Identity.generate()
+    (home / "key").write_text(str(key))
+    (root / "inventory").mkdir()
+    (root / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
+    team(root, str(key.to_public()))
+    return key
+
+
 def test_with_json_there_is_nothing_else_on_standard_output(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = pyrage.x25519.Identity.generate()
-    (home / "key").write_text(str(key))
-    (tmp_path / "inventory").mkdir()
-    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
-    team(tmp_path, str(key.to_public()))
+    key = _project(tmp_path, home)
     write(vault(tmp_path), "A=1\n")
     monkeypatch.chdir(tmp_path)
     bob = ssh_key(home / "bob")
@@ -274,11 +280,7 @@ def test_with_json_there_is_nothing_else_on_standard_output(
 def test_a_length_without_a_key_is_refused_and_nothing_is_written(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = pyrage.x25519.Identity.generate()
-    (home / "key").write_text(str(key))
-    (tmp_path / "inventory").mkdir()
-    (tmp_path / "inventory/prod.yml").write_text("all: {hosts: {h1: }}\n")
-    team(tmp_path, str(key.to_public()))
+    _project(tmp_path, home)
     path = write(vault(tmp_path), "A=1\n")
     before = path.read_bytes()
     monkeypatch.chdir(tmp_path)

@@ -46,16 +46,8 @@ def _pem(root: str) -> Optional[bytes]:
 def _made() -> Optional[bytes]:
     """A key and a certificate for no name, by OpenSSL's command, which Debian has wherever it has the CAs."""
     argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    argv += [
-        "-days",
-        _DAYS,
-        "-subj",
-        "/CN=longshore fallback",
-        "-keyout",
-        "/dev/stdout",
-        "-out",
-        "/dev/stdout",
-    ]
+    argv += ["-days", _DAYS, "-subj", "/CN=longshore fallback"]
+    argv += ["-keyout", "/dev/stdout", "-out", "/dev/stdout"]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False

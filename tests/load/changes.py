@@ -19,8 +19,8 @@ _MOVED = re.compile(r"all requests go to the new containers, ([\d.]+) s after th
 class Row:
     """One change: what it was, how it ended, how long it took (s), the slowest hundredth of the requests
     meanwhile (s), how many there were, what went wrong (sentences), how long after a host's new containers
-    were good all of its requests went to them, on the slowest host (s; ``None``: not told), and the slowest
-    hundredth of the requests around that moment (s; ``None``: all were answered by one release)."""
+    were good all of its requests went to them, on the slowest host (s; ``None``: not told), and what quick
+    requests took around that moment (s; none when all were answered by one release)."""
 
     what: str
     ended: str
@@ -29,7 +29,7 @@ class Row:
     requests: int
     wrong: tuple[str, ...]
     moved: float | None = None
-    switch_p99: float | None = None
+    around: tuple[float, ...] = ()
 
 
 def changes(ground: Ground, count: int) -> Iterator[Row]:
@@ -57,7 +57,7 @@ def changes(ground: Ground, count: int) -> Iterator[Row]:
 def observed(ground: Ground, what: str, code: int, release: str, change: Callable[[], Done]) -> Row:
     """Make one change under load. ``code`` is how it must end, ``release`` what must answer afterwards."""
     load = ground.load
-    failed_before = sum(load.failures().values())
+    first = len(load.outcomes)
     began = time.monotonic()
     done = change()
     ended = time.monotonic()
@@ -65,30 +65,30 @@ def observed(ground: Ground, what: str, code: int, release: str, change: Callabl
     wrong = []
     if done.code != code:
         wrong.append(f"it ended with {done.code}, not {code}: {done.err[-300:]}")
-    stale = {name: n for name, n in load.answered_by(ended, ended + 1.0).items() if name != release}
+    stale = {name: n for name, n in load.answered_by(ended, first=first).items() if name != release}
     if stale:
         wrong.append(f"answered by another release than {release} afterwards: {stale}")
-    failed = sum(load.failures().values()) - failed_before
+    failed = load.failures(first).total()
     if failed:
         wrong.append(f"{failed} failed")
     return Row(
         what,
         "WRONG" if wrong else "as expected",
         seconds=ended - began,
-        p99=load.percentile(0.99, began, ended),
-        requests=sum(began <= one.began < ended for one in load.outcomes),
+        p99=load.percentile(0.99, began, ended, first=first),
+        requests=sum(began <= one.began < ended for one in load.outcomes[first:]),
         wrong=tuple(wrong),
         moved=max(map(float, _MOVED.findall(done.out)), default=None),
-        switch_p99=_around_the_switch(load, began, ended),
+        around=_around_the_switch(load, began, ended, first),
     )
 
 
-def _around_the_switch(load: Load, began: float, ended: float) -> float | None:
-    """The slowest hundredth from half a second before the first answer of another release than the one that
-    answered first, to a second after the last of that one."""
-    told = [one for one in load.outcomes if one.release and began <= one.began < ended]
+def _around_the_switch(load: Load, began: float, ended: float, first: int) -> tuple[float, ...]:
+    """What quick requests took from half a second before the first answer of another release than the one
+    that answered first, to a second after the last of that one."""
+    told = [one for one in load.outcomes[first:] if one.release and began <= one.began < ended]
     other = [one.began for one in told if one.release != told[0].release]
     if not other:
-        return None
+        return ()
     last = max(one.began for one in told if one.release == told[0].release)
-    return load.percentile(0.99, min(other) - 0.5, max(last, min(other)) + 1.0)
+    return tuple(load.took(min(other) - 0.5, max(last, min(other)) + 1.0, first=first))

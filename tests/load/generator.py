@@ -203,24 +203,37 @@ class Load:
 
     # What came of it
 
-    def failures(self) -> Counter[str]:
+    # ``first``: how many outcomes there were when the window began. To look at all of them, of which there
+    # are 100,000 in time, takes the requests' turn in Python, and then those that are due come in a burst.
+
+    def failures(self, first: int = 0) -> Counter[str]:
         """What was wrong, and how often."""
-        return Counter(f"{one.kind}: {one.wrong}" for one in self.outcomes if one.wrong)
+        return Counter(f"{one.kind}: {one.wrong}" for one in self.outcomes[first:] if one.wrong)
 
-    def percentile(self, share: float, since: float = 0.0, until: float = float("inf")) -> float:
+    def percentile(
+        self, share: float, since: float = 0.0, until: float = float("inf"), *, first: int = 0
+    ) -> float:
         """Of the time that quick requests took which began in that window, in seconds."""
-        took = sorted(
-            one.took
-            for one in self.outcomes
-            if one.kind not in ("slow", "download", "websocket") and since <= one.began < until
-        )
-        return took[min(len(took) - 1, int(len(took) * share))] if took else 0.0
+        return percentile(self.took(since, until, first=first), share)
 
-    def answered_by(self, kind_since: float, until: float = float("inf")) -> Counter[str]:
+    def took(self, since: float, until: float = float("inf"), *, first: int = 0) -> list[float]:
+        """What quick requests took which began in that window, in seconds."""
+        return [
+            one.took
+            for one in self.outcomes[first:]
+            if one.kind not in ("slow", "download", "websocket") and since <= one.began < until
+        ]
+
+    def answered_by(self, since: float, until: float = float("inf"), *, first: int = 0) -> Counter[str]:
         """The releases that answered requests begun in that window, and how often."""
         return Counter(
-            one.release for one in self.outcomes if one.release and kind_since <= one.began < until
+            one.release for one in self.outcomes[first:] if one.release and since <= one.began < until
         )
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that this share of them doesn't exceed; 0 of none."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
 def _is_readable(writer: asyncio.StreamWriter) -> bool:

@@ -22,6 +22,7 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _SERVICE_CONTEXT = "service:"
 _REMOTE_CONTEXT = ("docker-image://", "https://", "http://", "git://", "ssh://", "git@")
 _PRIVILEGED = "security.insecure"
+_ATTESTED = re.compile(r"[A-Za-z-]+=[^\s,]+(,[A-Za-z-]+=[^\s,]+)*")
 _ENTITLEMENTS = ("network.host", _PRIVILEGED, "device")
 
 
@@ -66,7 +67,7 @@ def secrets_of(
         file = entry.get("file")
         if not isinstance(file, LocalFile):
             raise RenderError(f"The build secret {source} has no file here.", where=entry.where)
-        path = file.path if file.path is not None else Path(file.written).expanduser()
+        path = file.here
         try:
             found[name] = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
@@ -77,8 +78,8 @@ def secrets_of(
 
 
 def options_of(said: Mapping[str, Any], where: Where) -> dict[str, Any]:
-    """``network``, ``shm-size``, ``hosts``, ``ulimits``, ``allow``, ``pull`` and ``no_cache``, where they are
-    said, as the agent takes them. Raises ``RenderError``."""
+    """``network``, ``shm-size``, ``hosts``, ``ulimits``, ``allow``, ``pull``, ``no_cache`` and what is
+    attested, where they are said, as the agent takes them. Raises ``RenderError``."""
     found: dict[str, Any] = {}
     if said.get("network"):
         found["network"] = str(said["network"])
@@ -97,7 +98,24 @@ def options_of(said: Mapping[str, Any], where: Where) -> dict[str, Any]:
     for key in ("pull", "no_cache"):
         if _text(said.get(key, False)) == "true":
             found[key] = True
+    if said.get("no_cache_filter"):
+        found["no_cache_filter"] = [str(one) for one in as_items(said["no_cache_filter"])]
+    for key in ("provenance", "sbom"):
+        if said.get(key) is not None:
+            found[key] = _attested(key, said[key], where)
     return found
+
+
+def _attested(key: str, value: Any, where: Where) -> str:
+    """``true``, ``false``, or how it is made: ``mode=max``, ``generator=IMAGE`` (compose-spec, ``build``)."""
+    text = _text(value)
+    if text not in ("true", "false") and not _ATTESTED.fullmatch(text):
+        raise RenderError(
+            f"{key} of a build is {text!r}.",
+            where=where,
+            hint="Write true, false or, as for BuildKit, mode=max or generator=IMAGE.",
+        )
+    return text
 
 
 def _ulimit(name: Any, value: Any, where: Where) -> str:
@@ -137,7 +155,7 @@ def contexts_of(service: BuiltService, said: Mapping[str, Any]) -> dict[str, Pat
     found: dict[str, Path | str] = {}
     for name, value, where in _contexts(service, said):
         if isinstance(value, LocalFile):
-            path = value.path if value.path is not None else Path(value.written).expanduser()
+            path = value.here
             if not path.is_dir():
                 raise RenderError(
                     f"The folder {path}, a context of {service.name}, doesn't exist.", where=where
@@ -196,7 +214,7 @@ def ssh_of(target: Target, service: BuiltService, said: Mapping[str, Any]) -> tu
         name, _, path = item.partition("=")
         if path:
             base = (target.root / service.service.where.file).parent
-            full = (base / Path(path).expanduser()).resolve()
+            full = (base / os.path.expanduser(path)).resolve()  # noqa: PTH111 (Path's raises for an unknown user)
             if not full.exists():
                 where = service.section.where if service.section is not None else service.service.where
                 raise RenderError(

@@ -37,6 +37,7 @@ _KNOWN = {
     "context", "dockerfile", "dockerfile_inline", "args", "target", "secrets", "platforms", "labels",
     "network", "extra_hosts", "shm_size", "no_cache", "pull", "tags", "cache_from", "cache_to",
     "additional_contexts", "ssh", "entitlements", "privileged", "ulimits", "isolation",
+    "no_cache_filter", "provenance", "sbom",
 }  # fmt: skip
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -322,8 +323,7 @@ def _context(target: Target, service: BuiltService, said: Mapping[str, Any], pol
                 hint="Clone it beside the compose file, or name a folder under build: context: in the"
                 " inventory.",
             )
-        found = context.path if context.path is not None else Path(context.written).expanduser()
-        path = found
+        path = context.here
     if not path.is_dir():
         raise RenderError(
             f"The folder {path}, which {service.name} is built from, doesn't exist.", where=where

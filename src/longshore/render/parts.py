@@ -63,6 +63,12 @@ class LocalFile:
     def __str__(self) -> str:
         return self.written
 
+    @property
+    def here(self) -> Path:
+        """Where it is on this machine, for what is read here and not on the host."""
+        # Not Path's expanduser(), which raises for a user that there isn't.
+        return self.path or Path(os.path.expanduser(self.written))  # noqa: PTH111
+
 
 def local_file(text: Any, base: Path, *, required: bool = True, where: Where | None = None) -> LocalFile:
     """Resolve a path of a compose file against ``base``."""

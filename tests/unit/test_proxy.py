@@ -337,7 +337,7 @@ def test_a_release_names_a_file_for_the_proxy_that_counts_as_a_secret(tmp_path: 
     [
         ("{image: w}", {}, ""),
         ("{image: w, ports: ['8080:80']}", {}, "it publishes port 8080"),
-        ("{image: w, container_name: w}", {}, "it has a fixed container_name"),
+        ("{image: w, container_name: web}", {}, "it has a fixed container_name"),
         ("{image: w, volumes: ['data:/data']}", {}, "it writes to /data (say overlap: true where two may)"),
         ("{image: w, volumes: ['data:/data:ro']}", {}, ""),
         (

@@ -74,6 +74,54 @@ def test_a_setting_without_a_value_is_refused_as_by_compose(tmp_path: Path, text
     assert sentence.startswith("compose.yml:2:")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ulimits: 5", "services.a.ulimits is a number, and has to be a mapping."),
+        ("ulimits: {nofile: [1]}", "An entry of services.a.ulimits is a list, and has to be a number"),
+        ("extra_hosts: 5", "services.a.extra_hosts is a number, and has to be a list or a mapping."),
+        ("healthcheck: {disable: x}", "services.a.healthcheck.disable is 'x', and has to be true or false."),
+        ("healthcheck: {retries: [1]}", "services.a.healthcheck.retries is a list, and has to be a number"),
+        ("read_only: maybe", "services.a.read_only is 'maybe', and has to be true or false."),
+        ("init: {}", "services.a.init is a mapping, and has to be true or false or a text."),
+        ("cap_add: NET_ADMIN", "services.a.cap_add is a text, and has to be a list."),
+        ("cap_drop: [1]", "An entry of services.a.cap_drop is a number, and has to be a text."),
+        ("tmpfs: {/a: b}", "services.a.tmpfs is a mapping, and has to be a text or a list."),
+        ("sysctls: x=1", "services.a.sysctls is a text, and has to be a list or a mapping."),
+        ("shm_size: [1g]", "services.a.shm_size is a list, and has to be a number or a text."),
+        ("build: {args: x}", "services.a.build.args is a text, and has to be a list or a mapping."),
+        ("restart: always:5", "services.a.restart is 'always:5', and has to be no, always, unless-stopped"),
+        ("container_name: 'a b'", "services.a.container_name is 'a b', and has to be two or more letters"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_before_a_host_does_it(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (sentence,) = refused(tmp_path, f"services:\n  a: {{image: x, {text}}}\n")
+    assert says in sentence
+    assert sentence.startswith("compose.yml:2:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ulimits: {nproc: 5, nofile: {soft: 1, hard: '2'}}",
+        "extra_hosts: {a: 10.0.0.1, b: [10.0.0.2, 10.0.0.3]}",
+        "extra_hosts: ['a:10.0.0.1']",
+        "read_only: '${RO:-yes}'",
+        "restart: on-failure:3",
+        "restart: ''",
+        "gpus: all",
+        "expose: [80, '81-82']",
+        "sysctls: [net.core.somaxconn=1]",
+        "post_start: [{command: x}]",
+        "label_file: [a]",
+    ],
+)
+def test_a_value_of_each_kind_that_compose_takes_is_taken(tmp_path: Path, text: str) -> None:
+    render(target(tmp_path, f"services:\n  a: {{image: 'x:1', {text}}}\n"))
+
+
 def test_what_may_be_empty_is_taken(tmp_path: Path) -> None:
     render(
         target(
@@ -233,7 +281,7 @@ def test_two_merge_keys_are_refused_as_by_compose(tmp_path: Path) -> None:
             "ports: ['9000-19000:9000-19000']",
             "both publish port 10000.",
         ),
-        ("container_name: q", "container_name: q", "b and a both have the container_name q."),
+        ("container_name: qq", "container_name: qq", "b and a both have the container_name qq."),
     ],
 )
 def test_what_the_engine_would_refuse_halfway_through_is_said(

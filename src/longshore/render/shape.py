@@ -1,11 +1,12 @@
-"""What kind of value each part of a compose file has to have, for the parts that we read.
+"""What kind of value each part of a compose file has to have.
 
-Compose validates the whole file against its schema; this is for a sentence before any host is touched, and so
-that the reader can rely on what it finds.
+Compose validates the whole file against its schema (compose-spec's, which this follows); this is for a
+sentence before any host is touched, and so that the reader can rely on what it finds.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from longshore.errors import LongshoreError, RenderError, Where
@@ -19,6 +20,9 @@ _LIST: Kinds = ("a list",)
 _MAP: Kinds = ("a mapping",)
 _EITHER: Kinds = ("a list", "a mapping")
 _TEXT_OR_LIST: Kinds = ("a text", "a list")
+_SWITCH: Kinds = ("true or false", "a text")  # a text, for it may come from a variable
+_SWITCHES = re.compile(r"true|t|yes|y|on|1|false|f|no|n|off|0", re.IGNORECASE)  # what Compose takes for one
+_NUMBER: Kinds = ("a number", "a text")
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 _SERVICE: dict[str, tuple[Kinds, Kinds]] = {
@@ -62,13 +66,45 @@ _SERVICE: dict[str, tuple[Kinds, Kinds]] = {
     "stop_signal": (_TEXT, ()),
     "stop_grace_period": (_TEXT, ()),
     "pull_policy": (_TEXT, ()),
+    **dict.fromkeys(("cgroup", "cgroup_parent", "isolation", "mac_address"), (_TEXT, ())),
+    **dict.fromkeys(("pull_refresh_after", "runtime", "userns_mode", "uts"), (_TEXT, ())),
+    **dict.fromkeys(("attach", "init", "oom_kill_disable", "privileged", "read_only"), (_SWITCH, ())),
+    **dict.fromkeys(("stdin_open", "tty", "use_api_socket"), (_SWITCH, ())),
+    **dict.fromkeys(("cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_shares"), (_NUMBER, ())),
+    **dict.fromkeys(("cpu_rt_period", "cpu_rt_runtime", "oom_score_adj", "shm_size"), (_NUMBER, ())),
+    **dict.fromkeys(("mem_swappiness", "memswap_limit"), (_NUMBER, ())),
+    **dict.fromkeys(("cap_add", "cap_drop", "device_cgroup_rules", "dns_opt"), (_LIST, _TEXT)),
+    **dict.fromkeys(("external_links", "security_opt"), (_LIST, _TEXT)),
+    **dict.fromkeys(("expose", "group_add"), (_LIST, _NUMBER)),
+    **dict.fromkeys(("dns", "dns_search", "tmpfs"), (_TEXT_OR_LIST, _TEXT)),
+    "label_file": (_TEXT_OR_LIST, _TEXT),
+    **dict.fromkeys(("annotations", "sysctls"), (_EITHER, _SCALAR)),
+    "extra_hosts": (_EITHER, _TEXT_OR_LIST),
+    "devices": (_LIST, ("a text", "a mapping")),
+    "gpus": (_TEXT_OR_LIST, _MAP),
+    "models": (_EITHER, ("a text", "a mapping")),
+    **dict.fromkeys(("post_start", "pre_stop"), (_LIST, _MAP)),
+    "ulimits": (_MAP, ("a number", "a text", "a mapping")),
+    **dict.fromkeys(("blkio_config", "credential_spec", "develop", "provider", "storage_opt"), (_MAP, ())),
+}
+# What the engine would refuse only when it creates the container.
+_WRITTEN = {
+    "container_name": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+"),
+        "two or more letters, digits, dots, hyphens, underscores",
+    ),
+    "restart": (
+        re.compile(r"no|always|unless-stopped|on-failure(:\d+)?"),
+        "no, always, unless-stopped, on-failure or on-failure:3",
+    ),
 }
 _INNER: dict[str, dict[str, Kinds]] = {
     "deploy": {"resources": _MAP, "restart_policy": _MAP, "replicas": _SCALAR},
     "logging": {"driver": _TEXT, "options": _MAP},
     "healthcheck": {
         "test": _TEXT_OR_LIST,
-        "disable": _SCALAR,
+        "disable": _SWITCH,
+        "retries": _NUMBER,
         "interval": _TEXT,
         "timeout": _TEXT,
         "start_period": _TEXT,
@@ -81,6 +117,13 @@ _INNER: dict[str, dict[str, Kinds]] = {
         "ssh": ("a text", "a list", "a mapping"),
         "entitlements": _LIST,
         "ulimits": _MAP,
+        **dict.fromkeys(("dockerfile", "dockerfile_inline", "network", "target"), _TEXT),
+        **dict.fromkeys(("args", "labels", "extra_hosts"), _EITHER),
+        **dict.fromkeys(("cache_from", "cache_to", "platforms", "secrets", "tags"), _LIST),
+        **dict.fromkeys(("no_cache", "pull", "privileged"), _SWITCH),
+        **dict.fromkeys(("provenance", "sbom"), ("a text", "true or false")),
+        "no_cache_filter": _TEXT_OR_LIST,
+        "shm_size": _NUMBER,
     },
 }
 _TOP: dict[str, Kinds] = {"file": _TEXT, "environment": _TEXT, "content": _TEXT, "name": _TEXT}
@@ -113,6 +156,9 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
         if items:
             _items(service, key, items, f"{path}.{key}", problems)
         inner = unmarked(service.get(key))
+        if key in _WRITTEN and _is_wrong(inner, _WRITTEN[key][0]):
+            message = f"{path}.{key} is {str(inner)!r}, and has to be {_WRITTEN[key][1]}."
+            problems.append(RenderError(message, where=service.where_of(key)))
         if key in _INNER and isinstance(inner, Map):
             for name, inner_kinds in _INNER[key].items():
                 _is(inner, name, inner_kinds, f"{path}.{key}.{name}", problems)
@@ -126,6 +172,16 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
 def _top(entry: Map, path: str, problems: list[LongshoreError]) -> None:
     for key, kinds in _TOP.items():
         _is(entry, key, kinds, f"{path}.{key}", problems)
+
+
+def _is_wrong(value: Any, pattern: re.Pattern[str]) -> bool:
+    """Whether a text isn't as it has to be; what is empty or has no value is told elsewhere."""
+    return (
+        isinstance(value, str)
+        and bool(value)
+        and not getattr(value, "unset", ())
+        and not pattern.fullmatch(value)
+    )
 
 
 def _kind(value: Any) -> str:
@@ -144,6 +200,9 @@ def _is(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreE
         return False
     found = _kind(unmarked(value))
     if found in kinds:
+        if kinds == _SWITCH and _is_wrong(unmarked(value), _SWITCHES):
+            message = f"{path} is {str(unmarked(value))!r}, and has to be true or false."
+            problems.append(RenderError(message, where=owner.where_of(key)))
         return True
     problems.append(_error(path, found, kinds, owner.where_of(key)))
     del owner[key]

@@ -101,6 +101,23 @@ def test_a_passphrase_is_asked_for_once_and_only_when_the_key_fits(tmp_path: Pat
     assert len(asked) == 1
 
 
+def test_a_key_that_nobody_named_and_is_no_use_does_not_hide_the_one_that_opens(
+    tmp_path: Path, home: Path
+) -> None:
+    team(tmp_path, ssh_key(home / ".ssh/id_ed25519"))
+    path = write(vault(tmp_path), "A=1\n")
+    useless = home / ".config/longshore/age.txt"
+    useless.parent.mkdir(parents=True)
+    useless.write_text("AGE-PLUGIN-YUBIKEY-1QQQ\n")
+    assert vault(tmp_path).read(path) == "A=1\n"
+    team(tmp_path, str(pyrage.x25519.Identity.generate().to_public()))
+    other = write(vault(tmp_path), "A=1\n")
+    with pytest.raises(LongshoreError, match=r"age\.txt:1: Keys of age plugins are not supported"):
+        vault(tmp_path).read(other)
+    with pytest.raises(LongshoreError, match="age plugins"):  # named, it is the one to be used
+        vault(tmp_path, str(useless)).read(path)
+
+
 def test_an_age_key_that_a_passphrase_protects_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = pyrage.x25519.Identity.generate()
     team(tmp_path, str(key.to_public()))

@@ -127,6 +127,26 @@ def test_a_store_is_asked_as_its_tool_documents_it(
     assert (tools / f"{program}.calls").read_text() == words + "\n"
 
 
+def test_a_number_in_a_store_is_the_text_that_stands_there(tools: Path, tmp_path: Path) -> None:
+    fields = '{"limit": 12345678901234567890.10, "big": 1e400, "list": [1, 2.50]}'
+    stand_in(tools, "vault", out=f'{{"data": {{"data": {fields}, "metadata": {{"version": 3}}}}}}')
+    found = {
+        field: ask(one, root=tmp_path)[one]
+        for field in ("limit", "big", "list")
+        for one in [parsed(f"ref+vault://secret/shop/db#{field}")]
+    }
+    assert found == {"limit": "12345678901234567890.10", "big": "1e400", "list": "[1, 2.5]"}
+
+
+def test_the_password_of_an_item_is_its_logins_though_it_has_a_field_called_so(
+    tools: Path, tmp_path: Path
+) -> None:
+    fields = [{"name": "password", "value": "an old one"}, {"name": "username", "value": "own"}]
+    stand_in(tools, "bw", out=json.dumps({"login": {"password": VALUE}, "fields": fields}))
+    password, username = parsed("ref+bw://shop#password"), parsed("ref+bw://shop#username")
+    assert ask(password, username, root=tmp_path) == {password: VALUE, username: "own"}
+
+
 FAILURES = [
     (
         "op://a/b/c",

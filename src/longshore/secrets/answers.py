@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longshore import dotenv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def one_line_off(text: str, ref: str, field: str) -> str:
@@ -43,12 +46,12 @@ def _pick(found: Any, field: str) -> str:
     return _text(found[field])
 
 
-def _picked(text: str, field: str) -> str:
-    """A field of JSON. Raises ``ValueError`` for what is none."""
+def _picked(text: str, field: str, inner: Callable[[Any], Any] = lambda answer: answer) -> str:
+    """A field of JSON, of what ``inner`` takes from it. Raises ``ValueError`` for what is no JSON."""
     # Numbers as they are there, not as Python would write them; in a set or a list they stay numbers.
-    found = json.loads(text, parse_float=str, parse_int=str)
+    found = inner(json.loads(text, parse_float=str, parse_int=str))
     if isinstance(found, dict) and isinstance(found.get(field), (dict, list)):
-        found = json.loads(text)
+        found = inner(json.loads(text))
     return _pick(found, field)
 
 
@@ -59,7 +62,8 @@ def bitwarden(text: str, ref: str, field: str) -> str:
         "notes": item.get("notes")
     }
     own = {str(one.get("name")): one.get("value") for one in item.get("fields") or []}
-    return _pick({name: value for name, value in (known | own).items() if value is not None}, field)
+    # An item can have a field of its own called password; who asks for the password means the login's.
+    return _pick(own | {name: value for name, value in known.items() if value is not None}, field)
 
 
 def bitwarden_secret(text: str, ref: str, field: str) -> str:
@@ -94,10 +98,13 @@ def google(text: str, ref: str, field: str) -> str:
 
 
 def vault(text: str, ref: str, field: str) -> str:
-    data = _json(text)["data"]
+    return _picked(text, field, _vault_fields)
+
+
+def _vault_fields(answer: Any) -> Any:
+    data = answer["data"]
     # Version 2 of the engine wraps the fields, version 1 doesn't.
-    inner = data.get("data") if isinstance(data, dict) and "metadata" in data else data
-    return _pick(inner, field)
+    return data.get("data") if isinstance(data, dict) and "metadata" in data else data
 
 
 def sops(text: str, ref: str, field: str) -> str:

@@ -8,6 +8,7 @@ that fits opens the file; one that was named is the only one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import getpass
 import hashlib
 import os
@@ -69,11 +70,13 @@ def is_encrypted(data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a key is: ``name`` is how it is called to the person."""
+    """Where a key is: ``name`` is how it is called to the person. ``named``: somebody said that it is to be
+    used; the others are looked at where keys usually are, and may be no use here."""
 
     name: str
     data: bytes
     path: Path | None = None
+    named: bool = True
 
 
 class Keyring:
@@ -90,6 +93,7 @@ class Keyring:
         self._environ = os.environ if environ is None else environ
         self._ask = ask
         self._found: list[Source] | None = None
+        self._useless: list[LongshoreError] = []
         self._keys: dict[str, list[Any]] = {}
 
     def sources(self) -> list[Source]:
@@ -108,7 +112,10 @@ class Keyring:
             found.append(self._file(_at_home(name), KEY_FILE))
         for path in (default_identity(), Path.home() / ".ssh" / "id_ed25519"):
             if path.is_file():
-                found.append(self._file(path, ""))
+                try:
+                    found.append(self._file(path, ""))
+                except LongshoreError as error:
+                    self._useless.append(error)
         return found
 
     def _file(self, path: Path, said: str) -> Source:
@@ -125,7 +132,7 @@ class Keyring:
         except OSError as error:
             name = f"{said}: {path}" if said else str(path)
             raise LongshoreError(f"The key can't be read: {error.strerror}.", where=name) from None
-        return Source(str(path), data, path)
+        return Source(str(path), data, path, named=bool(said))
 
     def open(self, data: bytes, name: str) -> bytes:
         """Decrypt an age file that is called ``name``.
@@ -141,6 +148,9 @@ class Keyring:
                 hint="Write it with `invoke secrets.edit` or `invoke secrets.encrypt`.",
             )
         sources = self.sources()
+        useless = list(self._useless)
+        if not sources and useless:
+            raise useless[0]
         if not sources:
             raise LongshoreError(
                 f"{name} is encrypted, and no key was found.",
@@ -153,7 +163,14 @@ class Keyring:
             if _protected(source) and not _may_open(source, data):
                 refused.append(source.name)
                 continue
-            for key in self._identities(source):
+            try:
+                keys = self._identities(source)
+            except LongshoreError as error:
+                if source.named:
+                    raise
+                useless.append(error)  # another may open it; if none does, this is the reason
+                continue
+            for key in keys:
                 try:
                     return bytes(pyrage.decrypt(data, [key]))
                 except pyrage.DecryptError as error:
@@ -164,6 +181,8 @@ class Keyring:
                             hint="Take it from git again.",
                         ) from None
             refused.append(source.name)
+        if useless:
+            raise useless[-1]  # of what was tried last: that is where a passphrase was asked for
         raise LongshoreError(
             f"{name} is not encrypted to your key ({', '.join(refused)}).",
             hint="Somebody who can open it adds you: `invoke secrets.recipients --add "
@@ -256,7 +275,8 @@ class Keyring:
             if beside is not None and beside.is_file():
                 told.append(beside.read_text("utf-8", "replace").strip())
             elif not _protected(source) and _X25519.search(source.data.decode("utf-8", "replace")):
-                told += [str(key.to_public()) for key in self._identities(source)]
+                with contextlib.nullcontext() if source.named else contextlib.suppress(LongshoreError):
+                    told += [str(key.to_public()) for key in self._identities(source)]
         return told
 
 

@@ -194,3 +194,20 @@ def test_openssh_reads_the_same_out_of_the_same_file(home: Path, name: str) -> N
     if name == "web1":
         assert theirs["userknownhostsfile"].split() == [str(path) for path in route.known_hosts]
         assert theirs["hostkeyalias"] == route.key_name
+
+
+def test_a_user_without_a_name_is_told_that_the_inventory_has_to_give_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    with pytest.raises(HostError, match=r"ssh_config can't be used .* your name, and user \d+ has none"):
+        find("192.0.2.9")  # there is a Match in it
+    (home / ".ssh/config").write_text("")
+    with pytest.raises(HostError, match=r"nobody says as whom to log in: user \d+ has no name"):
+        find("192.0.2.9")
+    assert find("192.0.2.9", user="deploy").user == "deploy"

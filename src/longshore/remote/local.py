@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import select
 import shlex
@@ -18,6 +17,7 @@ from longshore.remote import program
 from longshore.remote.become import Password, PasswordSource, announced, needs_sudo, with_sudo
 from longshore.remote.conversation import AgentSession
 from longshore.remote.deadline import left
+from longshore.remote.whoami import login_name
 
 if TYPE_CHECKING:
     import docker
@@ -40,7 +40,7 @@ class LocalLink:
         self._ssh = host.ssh
         self._passwords = passwords
         self._state_dir = state_dir
-        self._sudo = needs_sudo(host.ssh, getpass.getuser())
+        self._sudo = needs_sudo(host.ssh, login_name())
         self._session: AgentSession | None = None
         self._engine: docker.DockerClient | None = None
 

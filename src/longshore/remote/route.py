@@ -8,7 +8,7 @@ Stronger first: ``ansible_*`` of the inventory, ``ansible_ssh_common_args``, ``~
 from __future__ import annotations
 
 import functools
-import getpass
+import os
 import shlex
 import threading
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from longshore.records import dataclass
 from longshore.remote import ssh_config
 from longshore.remote.hostkeys import entry_name
 from longshore.remote.sockets import Place
+from longshore.remote.whoami import login_name
 
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 MAX_JUMPS = 8
@@ -127,7 +128,13 @@ class Routes:
                 hint="Look for a hop in ssh_config that jumps through itself.",
             )
         found = self._lookup(name, address, config_file, options)
-        user = str(found.get("user") or getpass.getuser())
+        user = str(found.get("user") or login_name())
+        if not user:
+            raise HostError(
+                f"nobody says as whom to log in: user {os.geteuid()} has no name on this machine.",
+                where=name,
+                hint="Set ansible_user in the inventory.",
+            )
         place = _place(name, address, found, self._connect_timeout)
         hostname, port = place.hostname, place.port
         alias = found.get("hostkeyalias")
@@ -201,7 +208,10 @@ class Routes:
             try:
                 found = config.lookup(address, options)
             except Exception as error:  # paramiko's parser raises ValueError, KeyError and its own
-                raise HostError(f"ssh_config can't be used for this host: {error}", where=name) from error
+                # Paramiko asks for the login name where ssh_config does (Match, %u).
+                nameless = f"it asks for your name, and user {os.geteuid()} has none on this machine"
+                why = error if login_name() else nameless
+                raise HostError(f"ssh_config can't be used for this host: {why}", where=name) from error
         found.update({key: value for key, value in options.items() if key != "identityfile"})
         if options.get("identityfile"):
             found["identityfile"] = [*options["identityfile"], *found.get("identityfile", [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longshore.errors import HostError
+from longshore.remote.whoami import login_name
 
 USER_FILE = Path("~/.ssh/config")
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
@@ -125,7 +125,7 @@ def expand(text: str, tokens: Mapping[str, str]) -> str:
     """``%h`` and the like replaced; ``%%`` is a percent sign. An unknown token stays as it is."""
     if "%" not in text:
         return text
-    table = {"%%": "%", "%d": str(Path.home()), "%u": getpass.getuser(), **tokens}
+    table = {"%%": "%", "%d": str(Path.home()), "%u": login_name(), **tokens}
     return re.sub(r"%.", lambda match: table.get(match.group(), match.group()), text)
 
 

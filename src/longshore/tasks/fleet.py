@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import socket
@@ -137,18 +136,11 @@ def open_fleet(
 
 def make_facts(root: Path, *, why: str = "") -> Facts:
     """Who runs this, from where, at which commit."""
+    from longshore.remote.whoami import login_name
     from longshore.rollout import Facts
 
-    by = f"{_user()}@{socket.gethostname()}"
+    by = f"{login_name() or f'user {os.geteuid()}'}@{socket.gethostname()}"
     return Facts(run=secrets.token_hex(6), by=by, git=git_commit(root), why=why)
-
-
-def _user() -> str:
-    """The login name; in a container of CI the user often has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # OSError: from Python 3.13 on
-        return f"user {os.geteuid()}"
 
 
 def git_commit(root: Path) -> str:

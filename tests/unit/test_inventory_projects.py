@@ -186,7 +186,8 @@ def test_deep_nesting_is_a_sentence_and_no_crash(tmp_path: Path, text: str) -> N
         (b"a: \xff\n", "The file is not UTF-8 text."),
         (b"a: 1\nb: \x00\n", "This is not YAML"),
         (b"a: &x {b: *x}\n", "The anchor &x is used inside itself."),
-        (b"a: *nowhere\n", "The anchor &nowhere is not defined above."),
+        (b"a: *hunter22\n", "What stands here begins with an asterisk"),
+        (b"a: !hunter22 b\n", "What stands here begins with an exclamation mark"),
         (b"a: 1\n---\nb: 2\n", "A second document starts here."),
         (b"a: !!python/object/apply:os.system [id]\n", "The tag !!python/object/apply:os.system"),
         (b"- a\n", "This is a list, not variables."),
@@ -201,6 +202,7 @@ def test_a_file_that_is_not_plain_yaml_is_a_sentence(tmp_path: Path, data: bytes
         load(tmp_path, "prod")
     assert sentence in str(raised.value)
     assert str(raised.value).startswith("group_vars/all.yml:")
+    assert "hunter22" not in str(raised.value)  # it may be a password
 
 
 def test_database_roles_give_their_services_a_health_check(tmp_path: Path) -> None:

@@ -190,9 +190,16 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         found = self._anchors.get(event.anchor)
         if found is None:
-            inside = any(entry.anchor == event.anchor for entry in self._stack)
-            what = "is used inside itself" if inside else "is not defined above"
-            raise InventoryError(f"The anchor &{event.anchor} {what}.", where=self._where(event))
+            if any(entry.anchor == event.anchor for entry in self._stack):
+                message = f"The anchor &{event.anchor} is used inside itself."
+                raise InventoryError(message, where=self._where(event))
+            # Not shown: it may be a password that begins so.
+            raise InventoryError(
+                "What stands here begins with an asterisk, which YAML takes for a name that an & above gave,"
+                " and none did.",
+                where=self._where(event),
+                hint="Put the value in quotes.",
+            )
         node, size = found
         self._add(node, None, size=size, where=self._where(event))
 
@@ -316,7 +323,12 @@ def _with_merged(top: _Open) -> dict[str, tuple[Key, Node]]:
 
 
 def _unknown_tag(tag: str, where: Where) -> InventoryError:
-    shown = tag.replace(_TAG, "!!")
+    if tag.startswith(_TAG):
+        message = f"The tag {tag.replace(_TAG, '!!')} isn't supported."
+        return InventoryError(message, where=where, hint="Remove it, or write the value as plain text.")
+    # Not shown: it may be a password that begins so.
     return InventoryError(
-        f"The tag {shown} isn't supported.", where=where, hint="Remove it, or write the value as plain text."
+        "What stands here begins with an exclamation mark, which YAML takes for a tag.",
+        where=where,
+        hint="Put the value in quotes.",
     )

@@ -123,6 +123,15 @@ def test_a_restart_brings_back_nothing_from_before_the_time_that_was_asked_for()
     assert [item.text for item in items if isinstance(item, LogLine)] == ["new"]
 
 
+def test_a_restart_brings_back_nothing_of_a_log_of_which_no_line_was_asked_for() -> None:
+    old = _piece(1, "long ago")
+    api = FakeApi({"api": [old]}, {"api": [[], [old, _piece(5, "new")]]})
+    link = FakeLink("h1", api)
+    wanted = Wanted("shop", tail=0)
+    items = list(Follower([(link, wanted)], read(link, wanted)).lines())  # type: ignore[arg-type, list-item]
+    assert [item.text for item in items if isinstance(item, LogLine)] == ["new"]
+
+
 def test_a_host_that_is_lost_does_not_end_following_the_others() -> None:
     lost = FakeApi({"api": []})
     lost.lost.set()

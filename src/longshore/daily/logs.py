@@ -148,10 +148,14 @@ class Follower:
         last: dict[tuple[str, str], str],
         following: set[str],
     ) -> None:
-        before = last.get((host, one.name), "")
-        since = _seconds(before) if before else wanted.since
-        tail = None if before else wanted.tail
         try:
+            before = last.get((host, one.name), "")
+            if not before and wanted.tail == 0:
+                # Where its log ends now, for when it is followed again after a restart.
+                for line in _stream(client, host, one, since=None, tail=1, follow=False):
+                    before = last[(host, one.name)] = line.at
+            since = _seconds(before) if before else wanted.since
+            tail = None if before else wanted.tail or None
             for line in _stream(client, host, one, since=since, tail=tail, follow=one.running):
                 if self._over.is_set():
                     return

@@ -30,7 +30,7 @@ def ports(wish: Mapping[str, Any]) -> list[dict[str, Any]]:
         int(port["PublicPort"]): (one.get("Names") or ["/?"])[0].lstrip("/")
         for one in containers
         for port in one.get("Ports") or []
-        if port.get("PublicPort")
+        if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
     }
     found = []
     for port in wish["ports"]:

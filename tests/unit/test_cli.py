@@ -221,7 +221,7 @@ def test_a_folder_that_can_not_be_written_is_told_in_a_sentence(project: Path) -
     (project / "file").write_text("")
     code, _, said = _run(project, "render", "--env", "prod", "--no-pin", "--out", "file/sub")
     assert code == 1
-    assert "file/sub: Not a directory." in said
+    assert "file/sub: This can't be written: Not a directory." in said
 
 
 def test_hosts_are_only_to_be_left_out_where_some_are_left(project: Path) -> None:
@@ -297,3 +297,19 @@ def test_an_option_that_is_given_twice_or_empty_touches_no_host(
     code, out, err = _run(project, "deploy", "--env", "prod", *words)
     assert code == 1 and out == ""
     assert err.startswith(f"error: {says}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("deploy", "--env", "prod", "--dirty"), "--dirty is for what --build builds"),
+        (("maintenance", "off", "--env", "prod", "--allow", "10.0.0.1"), "are for `maintenance on`"),
+        (("dockerfile", "--env", "prod", "--out", "-", "--json"), "--out - prints the file itself"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    project: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    code, out, err = _run(project, *words)
+    assert code == 1
+    assert sentence in out + err

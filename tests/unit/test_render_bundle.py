@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from render_factory import overlay, problems_of, service, target, text_of, write
 from longshore.errors import LongshoreError
 from longshore.render import Bundle, Renderer, render
 from longshore.render import pack as packing
+from longshore.render import write as writing
 from longshore.render.pack import pack
 from longshore.render.selection import ELSEWHERE
 from longshore.render.write import write_bundle
@@ -280,6 +282,7 @@ def test_a_bundle_is_written_as_a_host_has_it(tmp_path: Path) -> None:
     modes = {str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
     (digest,) = (folder / "content").iterdir()
     assert modes == {
+        ".gitignore": 0o600,
         "bundle": 0o700,
         "bundle/.env": 0o600,
         "bundle/compose.yml": 0o600,
@@ -289,6 +292,32 @@ def test_a_bundle_is_written_as_a_host_has_it(tmp_path: Path) -> None:
         f"content/{digest.name}/run.sh": 0o755,
         "manifest.json": 0o600,
     }
+
+
+def test_git_leaves_out_what_is_rendered_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    write_bundle(render(target(tmp_path / "app", STACK)), tmp_path / "mine/new/shop/h1")
+    write(tmp_path / "mine", {"note.txt": "1"})
+    status = ["git", "-C", tmp_path, "status", "--porcelain", "-uall", "mine"]
+    assert subprocess.run(status, capture_output=True, text=True, check=True).stdout == "?? mine/note.txt\n"
+
+
+def test_what_was_broken_off_halfway_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = render(target(tmp_path / "app", STACK))
+    folder = tmp_path / "out/shop/h1"
+
+    def full(path: Path, *rest: Any) -> None:
+        if path.name == "compose.yml":
+            raise OSError(28, "No space left on device", str(path))
+        written(path, *rest)
+
+    written = writing._write
+    monkeypatch.setattr(writing, "_write", full)
+    with pytest.raises(LongshoreError, match="No space left"):
+        write_bundle(bundle, folder)
+    monkeypatch.undo()
+    write_bundle(bundle, folder)
+    assert (folder / "bundle/compose.yml").is_file()
 
 
 def test_a_folder_that_was_not_rendered_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ MANIFEST = "manifest.json"
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write ``bundle/…``, ``content/…`` and ``manifest.json`` below ``folder``, replacing an earlier one.
+    """Write ``bundle/…``, ``content/…`` and ``manifest.json`` below ``folder``, replacing an earlier one; and
+    a ``.gitignore`` that has git leave them out.
 
     Folders are 0700 and files as on the host: the bundle holds secrets. Raises ``RenderError`` when the
     folder holds something else, or can't be written.
@@ -28,11 +29,16 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
                     hint="Choose another with --out.",
                 )
             shutil.rmtree(folder)
+        top = folder.parent.parent
+        top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # First, for what was broken off halfway is replaced by its mark, too.
+        text = json.dumps(bundle.manifest(), indent=2, sort_keys=True) + "\n"
+        _write(folder / MANIFEST, text.encode(), 0o600, top)
+        # It holds secrets in clear, and may be made in a folder of the project.
+        _write(folder / ".gitignore", b"*\n", 0o600, top)
         for file in bundle.files:
             kind = "bundle" if file.kind == "release" else "content"
-            _write(folder / kind / file.path, file.data, file.mode, folder.parent.parent)
-        text = json.dumps(bundle.manifest(), indent=2, sort_keys=True) + "\n"
-        _write(folder / MANIFEST, text.encode(), 0o600, folder.parent.parent)
+            _write(folder / kind / file.path, file.data, file.mode, top)
     except OSError as error:
         raise RenderError(
             f"This can't be written: {error.strerror}.", where=error.filename or str(folder)

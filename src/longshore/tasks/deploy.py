@@ -46,6 +46,10 @@ def deploy(
     from longshore.tasks.fleet import open_fleet
     from longshore.tasks.words import back_or_keep, duration
 
+    if dirty and not build:
+        from longshore.errors import LongshoreError
+
+        raise LongshoreError("--dirty is for what --build builds", hint="Add --build, or leave --dirty out.")
     patience = duration(wait, "--wait")
     lost = back_or_keep(on_lost_controller)
     overrides = set or ()

@@ -45,6 +45,8 @@ def dockerfile(
         raise LongshoreError("--strict is for --check")
     output = make_output(as_json=json)
     try:
+        if json and out == "-":
+            raise LongshoreError("--out - prints the file itself, and --json what was done with one")
         if check:
             if out:
                 raise LongshoreError("--check writes nothing: --out is for rendering")

@@ -44,6 +44,11 @@ def maintenance(
 
     if state not in ("on", "off"):
         raise LongshoreError(f"{state!r} is neither on nor off", hint="Write `invoke maintenance on`.")
+    if state == "off" and (allow or retry_after or page):
+        raise LongshoreError(
+            "--allow, --retry-after and --page are for `maintenance on`",
+            hint="To change them while it is on, write `invoke maintenance on` again.",
+        )
     asked: dict[str, Any] = {"allow": tuple(_network(text) for text in allow or ())}
     if retry_after:
         asked["retry_after"] = duration(retry_after, "--retry-after")

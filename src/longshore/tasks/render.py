@@ -53,9 +53,6 @@ def render(
             output.say(f"warning: {warning}")
         bundles = _bundles(environment, chosen, output, pin=pin)
         folder = Path(out)
-        if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True)
-            (folder / ".gitignore").write_text("*\n")  # it holds secrets in clear
         for (name, where), bundle in bundles.items():
             write_bundle(bundle, folder / name / where)
         _show(bundles, output, out)

@@ -176,7 +176,7 @@ class FakeFleet:
 
 
 @pytest.fixture
-def make_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[FakeFleet], readying.Ready]:
+def make_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., readying.Ready]:
     """What a deploy does before it touches a host."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setattr(readying, "Clients", lambda registries: clients(FakeClient("linux/amd64")))
@@ -184,19 +184,29 @@ def make_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Fak
     bundles = {
         host: Bundle("shop", host, "shop", (), ("compose.yml",), ".", (), facts) for host in ("web1", "web2")
     }
-    return lambda fleet: readying.make_ready(cast("Any", fleet), "shop", bundles)
+    return lambda fleet, seen=None: readying.make_ready(cast("Any", fleet), "shop", bundles, seen or {})
 
 
 def test_hosts_with_room_are_not_asked_for_the_layers_that_they_have(
-    make_ready: Callable[[FakeFleet], readying.Ready],
+    make_ready: Callable[..., readying.Ready],
 ) -> None:
     fleet = FakeFleet(free=10**10)
     make_ready(fleet)
     assert fleet.asked == [("web1", False), ("web2", False)]
 
 
+def test_a_host_that_has_said_what_it_has_is_not_asked_again(
+    make_ready: Callable[..., readying.Ready],
+) -> None:
+    fleet = FakeFleet(free=10**10)
+    said = fleet.session("web1").call(wire.PRESENT, {"refs": [REF]})
+    fleet.asked.clear()
+    make_ready(fleet, {"web1": {"present": {**said, "refs": {REF: True}}}, "web2": {"present": None}})
+    assert fleet.asked == [("web2", False)]
+
+
 def test_where_the_room_is_short_the_layers_that_a_host_has_are_asked_for_and_count(
-    make_ready: Callable[[FakeFleet], readying.Ready],
+    make_ready: Callable[..., readying.Ready],
 ) -> None:
     fleet = FakeFleet(free=400 * MB)  # for 10 of the image's 110 MB, and not for all
     make_ready(fleet)

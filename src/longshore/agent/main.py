@@ -64,6 +64,7 @@ class Agent(Talking):
         """App to whose run it is: ``by``, ``git``."""
         self.work: Optional[Work] = None
         self._hidden: Optional[Hidden] = None
+        self._goes_on = False
 
     def serve(self) -> int:
         """Answer requests until the controller hangs up; then undo what it left unfinished."""
@@ -81,8 +82,9 @@ class Agent(Talking):
         return bool(self.locks)
 
     def answered(self, op: str) -> None:
-        if op == wire.PRESENT:
+        if op == wire.PRESENT or self._goes_on:
             # A deploy goes on from here; what it needs next is imported while the controller thinks.
+            self._goes_on = False
             threading.Thread(target=_import_steps, daemon=True).start()
 
     @property
@@ -117,10 +119,7 @@ class Agent(Talking):
         store = AppStore(self.state_dir, args["app"])
         self.app = store.app
         if op == wire.INSPECT:
-            return inspect(
-                self.engine, store, args["project"], args.get("release"),
-                deep=bool(args.get("deep")), explain=args.get("explain"),
-            )  # fmt: skip
+            return self._inspect(store, args)
         if op == wire.LOCK:
             return self.lock(store, args)
         if op == wire.UNLOCK:
@@ -220,6 +219,20 @@ class Agent(Talking):
             "lock": Lock(store.root).holder(),
             "hold": hold.take_away() if op == wire.UNHOLD else hold.read(),
         }
+
+    def _inspect(self, store: AppStore, args: Dict[str, Any]) -> Dict[str, Any]:
+        value = inspect(
+            self.engine, store, args["project"], args.get("release"),
+            deep=bool(args.get("deep")), explain=args.get("explain"),
+        )  # fmt: skip
+        value["present"] = None
+        if args.get("images") and not (value["good"] and value["current"] == args.get("release")):
+            # The question that a deploy would ask next: so it need not.
+            from longshore.agent.present import present
+
+            value["present"] = present(self.engine, args["images"], False)
+            self._goes_on = True
+        return value
 
     def lock(self, store: AppStore, args: Dict[str, Any]) -> Dict[str, Any]:
         """Take the lock, and undo what a run before left unfinished.

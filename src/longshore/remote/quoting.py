@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ def join(argv: Iterable[str]) -> str:
     return " ".join(map(quote, argv))
 
 
+@functools.lru_cache(maxsize=64)  # every host's agent is started with the same long one
 def quote(word: str) -> str:
     """``word`` as sh, bash, zsh, fish and csh all read it back.
 

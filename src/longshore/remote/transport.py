@@ -145,6 +145,12 @@ class Transport(_Base):  # type: ignore[misc]
         known = [name for name in wanted if name in usable]
         self._preferred_keys = (*known, *(name for name in usable if name not in known))
 
+    def _filter_algorithm(self, type_: str) -> tuple[str, ...]:
+        """Paramiko's looks at each, a dozen times in a handshake, whether it is disabled."""
+        if self.disabled_algorithms:
+            return tuple(super()._filter_algorithm(type_))
+        return tuple(getattr(self, f"_preferred_{type_}"))
+
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         """Certificates only where an authority is known for the host, and then first, as OpenSSH does."""

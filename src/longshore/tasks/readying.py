@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from typing import Any
 
 from longshore.agent import wire
 from longshore.errors import Problems
@@ -63,8 +64,11 @@ class Ready:
     auth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def make_ready(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> Ready:
-    """Look whether every host can have its images, before anything of it is touched.
+def make_ready(
+    fleet: Fleet, app: str, bundles: Mapping[str, Bundle], seen: Mapping[str, Mapping[str, Any]]
+) -> Ready:
+    """Look whether every host can have its images, before anything of it is touched. ``seen``: what the hosts
+    have said of themselves (``wire.InspectValue``).
 
     Without a registry, what was built is brought to the hosts now; nothing runs it yet. Raises
     ``LongshoreError`` or ``Problems``: wrong architecture, not in the registry, no room.
@@ -73,7 +77,9 @@ def make_ready(fleet: Fleet, app: str, bundles: Mapping[str, Bundle]) -> Ready:
     wants = {host: _wants(bundle) for host, bundle in bundles.items()}
     if environment.registry == "none":
         move(fleet, app, ask_present(fleet, wants, layers=True))
-    present = ask_present(fleet, wants)
+        seen = {}
+    said = {host: Present.of(seen[host]["present"]) for host in wants if seen.get(host, {}).get("present")}
+    present = said | ask_present(fleet, {host: some for host, some in wants.items() if host not in said})
     clients = Clients(environment.registries)
     checked = check(wants, present, clients)
     if any(getattr(problem, "code", "") == wire.NO_SPACE for problem in checked.problems):

@@ -65,7 +65,8 @@ def deploy_app(
 
         closing = closing_for(fleet, now, breaking=breaking)
         policy = _closed_policy(fleet, now, traffic) if closing else _policy(fleet, now, traffic)
-        ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo})
+        seen = {host.host: host.seen for host in now.todo}
+        ready = make_ready(fleet, app, {host.host: host.bundle for host in now.todo}, seen)
         story = _story(fleet, app, now, ready, wait=max(0.0, until - time.monotonic()))
         story = replace(story, policy=policy, closing=closing)
         if closing is not None:  # nobody is served meanwhile
@@ -317,6 +318,8 @@ def look(
         args: dict[str, Any] = {"app": app, "project": project, "deep": deep}
         if bundle:
             args |= {"release": bundle.id, "explain": question(bundle, salt, content=deep)}
+            if not deep:  # a plan is shown, not carried out
+                args["images"] = sorted({one.image for one in bundle.services.values() if one.image})
         return fleet.session(host).call(wire.INSPECT, args, timeout=120)
 
     values, errors = fleet.each(fleet.chosen[app], inspect)

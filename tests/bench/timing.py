@@ -42,13 +42,13 @@ def command(argv: Sequence[str], *, cwd: Path | None = None) -> Took:
 
 
 def ten_million() -> float:
-    """Seconds of CPU that ten million additions take: how quick the machine is, for figures that no floor of the
-    same run goes with. The best of three, as others may be at work."""
+    """Seconds of CPU that ten million additions take: how quick the machine is, for figures that no floor of
+    the same run goes with. The best of three, as others may be at work."""
     best = float("inf")
     for _ in range(3):
         began, total = time.process_time(), 0
-        for _ in range(10_000_000):
-            total += 1
+        for number in range(10_000_000):
+            total += number
         best = min(best, time.process_time() - began)
     return best
 

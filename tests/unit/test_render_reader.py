@@ -303,6 +303,57 @@ def test_a_service_of_an_include_gets_its_policy(tmp_path: Path) -> None:
     assert service(bundle, "w")["deploy"] == {"resources": {"limits": {"cpus": "0.5"}}}
 
 
+@pytest.mark.parametrize(
+    ("compose", "says"),
+    [
+        ("include: [sub/c.yml]\nservices: {w: {image: 'w:2'}}\n", "compose.yml:2:12: services.w is included"),
+        ("include: [sub/c.yml]\nservices: {o: {image: 'o:1'}}\nnetworks: {n: {driver: x}}\n", "networks.n"),
+        (
+            "include: [sub/c.yml, sub/d.yml]\n",
+            "services.w is included, too, and is another one there: sub/d.yml:1:12",
+        ),
+    ],
+)
+def test_what_is_included_and_is_another_one_here_is_refused_as_by_compose(
+    tmp_path: Path, compose: str, says: str
+) -> None:
+    write(
+        tmp_path,
+        {
+            "sub/c.yml": "services: {w: {image: 'w:1', volumes: ['./x:/x']}}\nnetworks: {n: {}}\n",
+            "sub/d.yml": "services: {w: {image: 'w:3'}}",
+            "sub/x": "",
+        },
+    )
+    (sentence,) = refused(tmp_path, compose)
+    assert says in sentence
+
+
+@pytest.mark.parametrize(
+    ("paths", "compose", "image"),
+    [
+        (("compose.yml",), "include: [sub/c.yml]\nservices: {o: {image: 'o:1'}}\nnetworks: {n: {}}\n", "w:1"),
+        (("compose.yml",), "include: [sub/c.yml, sub/all.yml]\n", "w:1"),  # the same, on two ways
+        (("compose.yml",), "include: [{path: [sub/c.yml, sub/d.yml]}]\n", "w:3"),
+        (("compose.yml", "sub/d.yml"), "include: [sub/c.yml]\n", "w:3"),
+    ],
+)
+def test_what_is_included_may_be_the_same_here_or_be_changed_by_a_file_behind_it(
+    tmp_path: Path, paths: tuple[str, ...], compose: str, image: str
+) -> None:
+    write(
+        tmp_path,
+        {
+            "compose.yml": compose,
+            "sub/c.yml": "services: {w: {image: 'w:1', volumes: ['./x:/x']}}\nnetworks: {n: {}}\n",
+            "sub/all.yml": "include: [c.yml]\nservices: {z: {image: 'z:1'}}\n",
+            "sub/d.yml": "services: {w: {image: 'w:3'}}",
+            "sub/x": "",
+        },
+    )
+    assert render(target(tmp_path, paths=paths)).services["w"].image == image
+
+
 def test_a_missing_compose_file_is_said_with_the_app(tmp_path: Path) -> None:
     with pytest.raises(LongshoreError) as caught:
         render(target(tmp_path))

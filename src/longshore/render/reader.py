@@ -232,12 +232,32 @@ class _Reader:
                 del self.problems[told:]
                 inner_lookup = self.env_lookup([inner_base / ".env"], lookup)
                 inner = self.project(paths, inner_base, inner_lookup, above)
-            sections = Map(inner.where)
-            for name in SECTIONS:
-                if name in inner:
-                    sections.put(name, inner[name], inner.where_of(name))
-            tree = merge(sections, tree)
+            tree = merge(self.imported(inner, tree), tree)
         return tree if isinstance(tree, Map) else document
+
+    def imported(self, inner: Map, tree: Map) -> Map:
+        """What an include brings to ``tree``. Compose refuses what both have, unless it is the same."""
+        sections = Map(inner.where)
+        for name in SECTIONS:
+            theirs, ours = inner.get(name), unmarked(tree.get(name))
+            if not isinstance(theirs, Map):
+                continue
+            brought = Map(theirs.where)
+            for key, value in theirs.items():
+                if not isinstance(ours, Map) or key not in ours:
+                    brought.put(key, value, theirs.where_of(key))
+                elif not _same(ours[key], value):
+                    self.problems.append(
+                        RenderError(
+                            f"{name}.{key} is included, too, and is another one there:"
+                            f" {theirs.where_of(key)}.",
+                            where=ours.where_of(key),
+                            hint="Give one of them another name. What changes an included one stands in a"
+                            " file that is listed behind it: include: [{path: [FILE, CHANGES]}].",
+                        )
+                    )
+            sections.put(name, brought, inner.where_of(name))
+        return sections
 
     def include_env(self, value: Any, base: Path, lookup: Lookup, where: Where) -> Lookup:
         """An include's own env files: what the project's ``.env`` doesn't say."""
@@ -297,6 +317,18 @@ def _entries(document: Map, section: str) -> Iterator[Any]:
     found = unmarked(document.get(section))
     for entry in found.values() if isinstance(found, Map) else ():
         yield unmarked(entry)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parts say the same, wherever they are written."""
+    one, other = unmarked(one), unmarked(other)
+    if isinstance(one, Map) and isinstance(other, Map):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, (parts.Mount, parts.LocalFile)) and type(one) is type(other):
+        return all(_same(value, vars(other)[name]) for name, value in vars(one).items() if name != "where")
+    return bool(one == other)
 
 
 def _mounts(value: Any, base: Path, where: Where) -> Items:

@@ -14,6 +14,7 @@ import pytest
 from longshore.doctor import Seen, Wanted
 from longshore.doctor.ask import STARTER, examine, payload
 from longshore.doctor.here import certificates, commit
+from longshore.doctor.host import network
 from longshore.doctor.judge import judge
 from longshore.doctor.want import Wishes, only_emulated
 from longshore.errors import HostError
@@ -332,3 +333,20 @@ def test_certificates_are_said_before_they_end(tmp_path: Path) -> None:
     assert "no certificate in PEM" in certificates(environment, ())[0].text
     path.unlink()
     assert "can't be read" in certificates(environment, ())[0].text
+
+
+def test_a_port_of_another_protocol_is_not_in_the_proxys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def containers(self) -> list[dict[str, Any]]:
+            ports = [{"PublicPort": 443, "Type": "udp"}, {"PublicPort": 80, "Type": "tcp"}]
+            return [{"Names": ["/wireguard"], "State": "running", "Ports": ports}]
+
+    monkeypatch.setattr(network, "Engine", Engine)
+    monkeypatch.setattr(network, "sockets", lambda state: iter(()))
+    assert network.ports({"ports": [80, 443]}) == [
+        {"port": 80, "by": "the container wireguard"},
+        {"port": 443, "by": ""},
+    ]

@@ -121,6 +121,22 @@ def test_hosts_that_the_migration_needs_switch_before_it() -> None:
     assert steps[:2] == [("h3", wire.SWITCH), ("h1", wire.MIGRATE)]
 
 
+def test_a_host_may_be_silent_as_long_as_undoing_what_a_run_has_left_may_take() -> None:
+    given: list[float | None] = []
+
+    class Timed(FakeSession):
+        def call(self, op: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+            if op == wire.LOCK:
+                given.append(timeout)
+            return super().call(op, *args, timeout=timeout, **more)
+
+    fleet = _deployed("1")
+    story = _story(fleet, "2", wait=5.0, recovery=1800.0)
+    sessions = {name: Timed(host) for name, host in fleet.hosts.items()}
+    assert Rollout(story, sessions, make_output(stream=io.StringIO())).run().ok
+    assert given == [1805.0] * 3
+
+
 class _Noting(FakeSession):
     def __init__(self, fake: object, order: list[tuple[str, str]]) -> None:
         super().__init__(fake)  # type: ignore[arg-type]

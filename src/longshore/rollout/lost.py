@@ -20,21 +20,22 @@ _PAUSE = 1.0
 
 
 def find_again(
-    host: str, reopen: Reopen, lock: Mapping[str, Any], *, patience: float
+    host: str, reopen: Reopen, lock: Mapping[str, Any], *, patience: float, recovery: float
 ) -> tuple[Session, str | None]:
     """Reach a host again and take its lock; return the session, and the release that is current there.
 
     Whoever has the lock knows how the lost session ended: the agent that had it is over, and what it left
     unfinished is undone. ``lock``: the arguments of the lock. ``patience``: seconds in which it is tried to
-    connect; as long, and a minute more, the lost agent may still be going back. Raises ``HostError`` when the
-    host can't be reached in that time, or refuses.
+    connect; as long, and a minute more, the lost agent may still be going back. ``recovery``: seconds that
+    undoing what it left may take. Raises ``HostError`` when the host can't be reached in that time, or
+    refuses.
     """
     until = time.monotonic() + patience
     while True:
         try:
             session = reopen(host)
             wait = patience + 60
-            answer = session.call(wire.LOCK, {**lock, "wait": wait}, timeout=wait + 300)
+            answer = session.call(wire.LOCK, {**lock, "wait": wait}, timeout=wait + recovery)
             return session, answer["current"]
         except AgentError as error:
             if error.code != wire.INTERNAL or time.monotonic() >= until:

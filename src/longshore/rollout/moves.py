@@ -146,5 +146,7 @@ class Story:
     parallel: int = 20
     wait: float = 0.0
     """How long to wait for the lock (s)."""
+    recovery: float = 300.0
+    """How long a host that has given the lock may be silent while it undoes what a run before has left (s)."""
     lease: float = 30.0
     """How long a host waits for a sign of life before it takes the controller for dead (s)."""

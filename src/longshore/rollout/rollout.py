@@ -286,7 +286,9 @@ class Rollout:
         self.locked.discard(host)
         self.output.step(host, "lost", "trying to reach it again")
         args = self.steps.lock_args()
-        session, current = find_again(host, self.reopen, args, patience=patience)
+        session, current = find_again(
+            host, self.reopen, args, patience=patience, recovery=self.story.recovery
+        )
         self.steps.sessions[host] = session
         self.pulse.add(session)
         self.locked.add(host)

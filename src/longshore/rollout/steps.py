@@ -51,7 +51,7 @@ class Steps:
             args["expect"] = move.expect
             if move.bundle is None and not move.as_it_is:
                 args["whole"] = move.release
-        answer = self.sessions[host].call(wire.LOCK, args, timeout=self.story.wait + 300)
+        answer = self.sessions[host].call(wire.LOCK, args, timeout=self.story.wait + self.story.recovery)
         if answer["recovered"]:
             self.output.say(f"{host}: a run before this one had ended in the middle; that was undone.")
         if answer.get("trouble"):

@@ -147,6 +147,6 @@ class Story:
     wait: float = 0.0
     """How long to wait for the lock (s)."""
     recovery: float = 300.0
-    """How long a host that has given the lock may be silent while it undoes what a run before has left (s)."""
+    """How long a host may be silent once it has given the lock: it undoes what a run before has left (s)."""
     lease: float = 30.0
     """How long a host waits for a sign of life before it takes the controller for dead (s)."""

@@ -225,7 +225,6 @@ class Agent(Talking):
             self.engine, store, args["project"], args.get("release"),
             deep=bool(args.get("deep")), explain=args.get("explain"),
         )  # fmt: skip
-        value["present"] = None
         if args.get("images") and not (value["good"] and value["current"] == args.get("release")):
             # The question that a deploy would ask next: so it need not.
             from longshore.agent.present import present

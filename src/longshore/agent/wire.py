@@ -138,7 +138,8 @@ class Step(TypedDict):
 
 
 class InspectValue(TypedDict):
-    """The answer to ``inspect``."""
+    """The answer to ``inspect``. Where ``images`` were asked about and there is something to do, it has also
+    ``present``: what the question of that name would be answered with."""
 
     current: Optional[str]
     stack: List[Step]  # what led to the current release, oldest first

@@ -157,9 +157,6 @@ class InspectValue(TypedDict):
     closed: bool  # a deploy with a breaking migration has closed the app, and nothing has opened it yet
     breaking: bool  # the current release came with a breaking migration
     mend: Dict[str, str]  # service to what a deploy does about it: create, start, recreate, remove, wait
-    present: Optional[
-        Dict[str, Any]
-    ]  # the answer to ``present``, where images were asked about and are needed
     stored: Optional["Stored"]  # when it was asked for (``explain``) and there is a difference to explain
 
 

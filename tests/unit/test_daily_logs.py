@@ -21,6 +21,12 @@ from longshore.errors import LongshoreError
 AT = "2026-01-31T08:00:0"
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes and goes on a host is looked for all the time."""
+    monkeypatch.setattr("longshore.daily.logs._LOOK_AGAIN", 0.02)
+
+
 class FakeApi:
     """An engine's containers and logs. ``follow`` gives what comes while somebody follows."""
 

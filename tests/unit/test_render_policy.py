@@ -379,7 +379,8 @@ ODD = st.recursive(
 KEYS = st.sampled_from([
     "image", "build", "ports", "volumes", "env_file", "environment", "depends_on", "deploy", "logging",
     "healthcheck", "labels", "profiles", "configs", "secrets", "extends", "networks", "scale", "links",
-    "network_mode", "restart", "platform", "mem_limit",
+    "network_mode", "restart", "platform", "mem_limit", "ulimits", "extra_hosts", "read_only", "tmpfs",
+    "container_name", "cap_add", "init", "gpus", "models", "post_start", "develop", "blkio_config",
 ])  # fmt: skip
 
 

@@ -132,8 +132,8 @@ def test_no_request_fails_at_the_balancer_while_releases_and_its_own_traefik_cha
         row = observed(ground, "the balancer's own Traefik", 0, "r3", restart)
         assert not row.wrong, (row.wrong, load.failures())
         assert not load.failures(), load.failures()
-    # A host that dies: whoever comes then finds the other one. But for who is sent along a connection that was
-    # used a moment ago, of which nobody tells the balancer that it is dead, too (docs/balancer.md).
+    # A host that dies: whoever comes then finds the other one; but not along a connection that was used a
+    # moment ago, of which nobody tells the balancer that it is dead, too (docs/balancer.md).
     time.sleep(IDLE + 1)
     lab.stop("h2")
     for _ in range(20):

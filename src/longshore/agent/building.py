@@ -288,10 +288,11 @@ def _command(
     # by other rules, and one beside the Dockerfile wins over it.
     write(dockerfile + ".dockerignore", "")
     argv = ["docker", "buildx", "build", "--progress=plain", f"--file={dockerfile}"]
-    argv.append(f"--metadata-file={metadata}")
-    argv += [f"--{what}={one.get(what) or 'false'}" for what in ("provenance", "sbom")]
+    argv += [f"--metadata-file={metadata}", f"--provenance={one.get('provenance') or 'false'}"]
     if one.get("builder"):
         argv.append(f"--builder={one['builder']}")
+    if one.get("sbom"):
+        argv.append("--sbom=true")
     if one.get("platforms"):
         argv.append("--platform=" + ",".join(one["platforms"]))
     for option in ("target", "network", "shm-size"):
@@ -328,8 +329,6 @@ def _command(
         argv.append("--pull")
     if one.get("no_cache"):
         argv.append("--no-cache")
-    elif one.get("no_cache_filter"):
-        argv.append("--no-cache-filter=" + ",".join(one["no_cache_filter"]))
     output = one.get("output") or "cache"
     if output == "push":
         argv.append("--push")

@@ -134,9 +134,8 @@ class Requests:
             "labels": dict(spec.labels),
             "tags": list(self._tags(job)),
             "output": "context" if job.is_context else _OUTPUTS[way],
-            # Its other mode has the build's arguments in it, too.
-            "provenance": self._attested(job, "provenance", "mode=min" if settings.provenance else "false"),
-            "sbom": self._attested(job, "sbom", "true" if settings.sbom else "false"),
+            "provenance": "mode=min" if settings.provenance and not job.is_context else "false",
+            "sbom": settings.sbom and not job.is_context,
             "no_cache": (self.no_cache or spec.options.get("no_cache", False)) and not (again or job.after),
             "pull": (self.pull or spec.options.get("pull", False)) and not (again or job.after),
             "cache_from": list(spec.cache_from),
@@ -148,8 +147,6 @@ class Requests:
             "after": [] if again else [*job.images.values(), *([job.after] if job.after else [])],
             "ssh": list(spec.ssh),
         }
-        if "no_cache_filter" in spec.options and not (again or job.after):
-            request["no_cache_filter"] = spec.options["no_cache_filter"]
         request |= {key: spec.options[key] for key in _PASSED if key in spec.options}
         # The older image store can't write its cache to a registry.
         if settings.cache and self.environment.registry == "named" and builder.complete and spec.image:
@@ -162,13 +159,6 @@ class Requests:
             if way == "push" or (self.way == "push" and self._is_only_context(job)):
                 request["cache_to"] = [f"type=registry,ref={own},mode=max,ignore-error=true"]
         return request
-
-    def _attested(self, job: Job, what: str, asked: str) -> str:
-        """What buildx's option of this name is given. ``asked``: by the inventory or the command line."""
-        if job.is_context:
-            return "false"
-        said = str(job.part.spec.options.get(what, "false"))
-        return asked if said == "false" else said
 
     def _tags(self, job: Job) -> tuple[str, ...]:
         spec = job.part.spec

@@ -22,7 +22,6 @@ _CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _SERVICE_CONTEXT = "service:"
 _REMOTE_CONTEXT = ("docker-image://", "https://", "http://", "git://", "ssh://", "git@")
 _PRIVILEGED = "security.insecure"
-_ATTESTED = re.compile(r"[A-Za-z-]+=[^\s,]+(,[A-Za-z-]+=[^\s,]+)*")
 _ENTITLEMENTS = ("network.host", _PRIVILEGED, "device")
 
 
@@ -78,8 +77,8 @@ def secrets_of(
 
 
 def options_of(said: Mapping[str, Any], where: Where) -> dict[str, Any]:
-    """``network``, ``shm-size``, ``hosts``, ``ulimits``, ``allow``, ``pull``, ``no_cache`` and what is
-    attested, where they are said, as the agent takes them. Raises ``RenderError``."""
+    """``network``, ``shm-size``, ``hosts``, ``ulimits``, ``allow``, ``pull`` and ``no_cache``, where they are
+    said, as the agent takes them. Raises ``RenderError``."""
     found: dict[str, Any] = {}
     if said.get("network"):
         found["network"] = str(said["network"])
@@ -98,24 +97,7 @@ def options_of(said: Mapping[str, Any], where: Where) -> dict[str, Any]:
     for key in ("pull", "no_cache"):
         if _text(said.get(key, False)) == "true":
             found[key] = True
-    if said.get("no_cache_filter"):
-        found["no_cache_filter"] = [str(one) for one in as_items(said["no_cache_filter"])]
-    for key in ("provenance", "sbom"):
-        if said.get(key) is not None:
-            found[key] = _attested(key, said[key], where)
     return found
-
-
-def _attested(key: str, value: Any, where: Where) -> str:
-    """``true``, ``false``, or how it is made: ``mode=max``, ``generator=IMAGE`` (compose-spec, ``build``)."""
-    text = _text(value)
-    if text not in ("true", "false") and not _ATTESTED.fullmatch(text):
-        raise RenderError(
-            f"{key} of a build is {text!r}.",
-            where=where,
-            hint="Write true, false or, as for BuildKit, mode=max or generator=IMAGE.",
-        )
-    return text
 
 
 def _ulimit(name: Any, value: Any, where: Where) -> str:

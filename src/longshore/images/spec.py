@@ -37,7 +37,6 @@ _KNOWN = {
     "context", "dockerfile", "dockerfile_inline", "args", "target", "secrets", "platforms", "labels",
     "network", "extra_hosts", "shm_size", "no_cache", "pull", "tags", "cache_from", "cache_to",
     "additional_contexts", "ssh", "entitlements", "privileged", "ulimits", "isolation",
-    "no_cache_filter", "provenance", "sbom",
 }  # fmt: skip
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -204,7 +203,10 @@ class _Reader:
                 raise RenderError(
                     f"build.{key} of {service.name} is not understood, and would be lost.",
                     where=section.where_of(key) if section is not None else where,
-                    hint="Take it out, or build this image yourself and say `image:` only.",
+                    hint="Take it out: the inventory has build: provenance and sbom. A Compose that doesn't know"
+                    " them refuses the file on the host."
+                    if key in ("provenance", "sbom")
+                    else "Take it out, or build this image yourself and say `image:` only.",
                 )
         tags = () if users else self._tags(service, said, policy)
         context = _context(target, service, said, policy)

@@ -203,8 +203,8 @@ class _Reader:
                 raise RenderError(
                     f"build.{key} of {service.name} is not understood, and would be lost.",
                     where=section.where_of(key) if section is not None else where,
-                    hint="Take it out: the inventory has build: provenance and sbom. A Compose that doesn't know"
-                    " them refuses the file on the host."
+                    hint="Take it out: the inventory has build: provenance and sbom. A Compose that doesn't"
+                    " know them refuses the file on the host."
                     if key in ("provenance", "sbom")
                     else "Take it out, or build this image yourself and say `image:` only.",
                 )

@@ -119,15 +119,8 @@ def test_a_missing_command_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         command_words("invoke exec api -- ls")
 
 
-def test_who_runs_it_can_be_told_of_a_user_without_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nameless(uid: int) -> None:
-        raise KeyError(uid)
-
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", nameless)
+@pytest.mark.usefixtures("nameless")
+def test_who_runs_it_can_be_told_of_a_user_without_a_name(tmp_path: Path) -> None:
     assert make_facts(tmp_path).by == f"user {os.geteuid()}@{socket.gethostname()}"
 
 

@@ -196,15 +196,8 @@ def test_openssh_reads_the_same_out_of_the_same_file(home: Path, name: str) -> N
         assert theirs["hostkeyalias"] == route.key_name
 
 
-def test_a_user_without_a_name_is_told_that_the_inventory_has_to_give_one(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nameless(uid: int) -> None:
-        raise KeyError(uid)
-
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", nameless)
+@pytest.mark.usefixtures("nameless")
+def test_a_user_without_a_name_is_told_that_the_inventory_has_to_give_one(home: Path) -> None:
     with pytest.raises(HostError, match=r"ssh_config can't be used .* your name, and user \d+ has none"):
         find("192.0.2.9")  # there is a Match in it
     (home / ".ssh/config").write_text("")

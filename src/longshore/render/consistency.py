@@ -25,7 +25,24 @@ _CONDITIONS = ("service_started", "service_healthy", "service_completed_successf
 _DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)")
 _SIZE = re.compile(r"-?\d+(?:\.\d+)?\s?(?:[kmgtp]?i?b?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?")
-_PULL = re.compile(r"always|never|build|if_not_present|missing|refresh|daily|weekly|every_(?:\d+[wdhms])+")
+_WRITTEN = {
+    "pull_policy": (
+        re.compile(r"always|never|build|if_not_present|missing|refresh|daily|weekly|every_(?:\d+[wdhms])+"),
+        "Compose doesn't know",
+        "There are always, missing, never, build, daily, weekly and every_12h.",
+    ),
+    # The engine says so only when it creates the container.
+    "restart": (
+        re.compile(r"(?:no|always|unless-stopped|on-failure(?::\d+)?)?"),
+        "the engine refuses",
+        "There are no, always, unless-stopped, on-failure and on-failure:3.",
+    ),
+    "container_name": (
+        re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]+)?"),
+        "the engine refuses",
+        "Use two or more letters, digits, dots, hyphens and underscores.",
+    ),
+}
 _TWICE = {
     "limits": {"cpus": "cpus", "mem_limit": "memory", "pids_limit": "pids"},
     "reservations": {"mem_reservation": "memory"},
@@ -105,13 +122,12 @@ def _values(name: str, service: Map) -> Iterator[LongshoreError]:
     )
     for kind in ("limits", "reservations"):
         yield from _sizes(_resources(service, kind), f"services.{name}.deploy.resources.{kind}", ("memory",))
-    pull = service.get("pull_policy")
-    if pull is not None and not _PULL.fullmatch(str(pull)):
-        yield RenderError(
-            f"{name} has the pull_policy {str(pull)!r}, which Compose doesn't know.",
-            where=service.where_of("pull_policy"),
-            hint="There are always, missing, never, build, daily, weekly and every_12h.",
-        )
+    for key, (pattern, whose, hint) in _WRITTEN.items():
+        said = service.get(key)
+        if said is not None and not getattr(said, "unset", ()) and not pattern.fullmatch(str(said)):
+            yield RenderError(
+                f"{name} has the {key} {str(said)!r}, which {whose}.", where=service.where_of(key), hint=hint
+            )
     cpus = service.get("cpus")
     if cpus is not None and not getattr(cpus, "unset", ()) and not _NUMBER.fullmatch(str(cpus)):
         yield RenderError(

@@ -87,17 +87,6 @@ _SERVICE: dict[str, tuple[Kinds, Kinds]] = {
     "ulimits": (_MAP, ("a number", "a text", "a mapping")),
     **dict.fromkeys(("blkio_config", "credential_spec", "develop", "provider", "storage_opt"), (_MAP, ())),
 }
-# What the engine would refuse only when it creates the container.
-_WRITTEN = {
-    "container_name": (
-        re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+"),
-        "two or more letters, digits, dots, hyphens, underscores",
-    ),
-    "restart": (
-        re.compile(r"no|always|unless-stopped|on-failure(:\d+)?"),
-        "no, always, unless-stopped, on-failure or on-failure:3",
-    ),
-}
 _INNER: dict[str, dict[str, Kinds]] = {
     "deploy": {"resources": _MAP, "restart_policy": _MAP, "replicas": _SCALAR},
     "logging": {"driver": _TEXT, "options": _MAP},
@@ -156,9 +145,6 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
         if items:
             _items(service, key, items, f"{path}.{key}", problems)
         inner = unmarked(service.get(key))
-        if key in _WRITTEN and _is_wrong(inner, _WRITTEN[key][0]):
-            message = f"{path}.{key} is {str(inner)!r}, and has to be {_WRITTEN[key][1]}."
-            problems.append(RenderError(message, where=service.where_of(key)))
         if key in _INNER and isinstance(inner, Map):
             for name, inner_kinds in _INNER[key].items():
                 _is(inner, name, inner_kinds, f"{path}.{key}.{name}", problems)
@@ -172,16 +158,6 @@ def _service(service: Map, path: str, problems: list[LongshoreError]) -> None:
 def _top(entry: Map, path: str, problems: list[LongshoreError]) -> None:
     for key, kinds in _TOP.items():
         _is(entry, key, kinds, f"{path}.{key}", problems)
-
-
-def _is_wrong(value: Any, pattern: re.Pattern[str]) -> bool:
-    """Whether a text isn't as it has to be; what is empty or has no value is told elsewhere."""
-    return (
-        isinstance(value, str)
-        and bool(value)
-        and not getattr(value, "unset", ())
-        and not pattern.fullmatch(value)
-    )
 
 
 def _kind(value: Any) -> str:
@@ -200,8 +176,10 @@ def _is(owner: Map, key: str, kinds: Kinds, path: str, problems: list[LongshoreE
         return False
     found = _kind(unmarked(value))
     if found in kinds:
-        if kinds == _SWITCH and _is_wrong(unmarked(value), _SWITCHES):
-            message = f"{path} is {str(unmarked(value))!r}, and has to be true or false."
+        text = unmarked(value)
+        unset = getattr(text, "unset", ())  # what is wrong with that is said elsewhere
+        if kinds == _SWITCH and isinstance(text, str) and text and not (unset or _SWITCHES.fullmatch(text)):
+            message = f"{path} is {str(text)!r}, and has to be true or false."
             problems.append(RenderError(message, where=owner.where_of(key)))
         return True
     problems.append(_error(path, found, kinds, owner.where_of(key)))

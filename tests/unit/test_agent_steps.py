@@ -55,3 +55,23 @@ def test_one_that_is_not_good_has_switched_all_the_same_and_goes_back_with_the_s
     assert agent.begun["shop"] == {"release": "r2", "switched": True}
     agent._controller_is_gone()
     assert len(reverted) == 1
+
+
+@pytest.mark.parametrize(
+    ("current", "images", "told"),
+    [("r1", ["web:2"], True), ("r2", ["web:2"], False), ("r1", [], False)],
+    ids=["another release", "nothing to do", "not asked"],
+)
+def test_a_host_that_is_to_get_something_says_with_its_state_which_images_it_has(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, current: str, images: list[str], told: bool
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr("longshore.agent.main.inspect", lambda *_, **more: {"current": current, "good": True})
+    monkeypatch.setattr(
+        "longshore.agent.present.present", lambda engine, refs, layers: asked.append(refs) or {"refs": refs}
+    )
+    value = agent.handle(
+        wire.INSPECT, {"app": "shop", "project": "shop", "release": "r2", "images": images}, b""
+    )
+    assert value.get("present") == ({"refs": images} if told else None)
+    assert asked == ([images] if told else [])

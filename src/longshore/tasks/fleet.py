@@ -61,6 +61,11 @@ class Fleet:
     def target(self, app: str, host: str) -> Target:
         return self.environment.targets[(app, host)]
 
+    def recovery(self, app: str) -> float:
+        """How long a host that has given its lock may take to undo what a run before has left (s): two
+        releases may have to become healthy, or fail to."""
+        return max(300.0, 60.0 + 2 * self.target(app, self.chosen[app][0]).app.health_timeout)
+
     def session(self, host: str) -> Session:
         return self.links.link(host).session()
 

@@ -101,7 +101,8 @@ def _hold(fleet: Fleet, app: str, *, seconds: float, wait: float) -> None:
     values: dict[str, Any] = {}
 
     def lock(host: str) -> None:
-        sessions[host].call(wire.LOCK, {**facts, "wait": wait, "lease": LEASE}, timeout=wait + 300)
+        args = {**facts, "wait": wait, "lease": LEASE}
+        sessions[host].call(wire.LOCK, args, timeout=wait + fleet.recovery(app))
 
     def hold(host: str) -> Any:
         return sessions[host].call(wire.HOLD, {**facts, "seconds": seconds})

@@ -126,13 +126,8 @@ def _story(fleet: Fleet, app: str, plan: Plan, ready: Ready, *, wait: float) -> 
         pulls=ready.pulls,
         parallel=fleet.environment.parallel,
         wait=wait,
-        recovery=_recovery(fleet, app),
+        recovery=fleet.recovery(app),
     )
-
-
-def _recovery(fleet: Fleet, app: str) -> float:
-    """Two releases may have to become healthy, or fail to, before a host is as it was."""
-    return max(300.0, 60.0 + 2 * fleet.target(app, fleet.chosen[app][0]).app.health_timeout)
 
 
 def canary_hosts(fleet: Fleet, app: str, pattern: str | None) -> frozenset[str]:
@@ -221,7 +216,7 @@ def _story_back(fleet: Fleet, app: str, moves: tuple[Move, ...], *, wait: float)
         policy=RolloutPolicy(on_lost_controller=policy.on_lost_controller),
         parallel=fleet.environment.parallel,
         wait=wait,
-        recovery=_recovery(fleet, app),
+        recovery=fleet.recovery(app),
     )
 
 
